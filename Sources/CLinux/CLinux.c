@@ -1,0 +1,306 @@
+// SPDX-License-Identifier: Apache-2.0
+// SPDX-FileCopyrightText: ZoneRuntime authors
+
+#define _GNU_SOURCE
+#include "CLinux.h"
+
+#include <errno.h>
+#include <linux/bpf.h>
+#include <linux/filter.h>
+#include <linux/keyctl.h>
+#include <linux/seccomp.h>
+#include <poll.h>
+#include <sched.h>
+#include <stdlib.h>
+#include <string.h>
+#include <sys/file.h>
+#include <sys/ioctl.h>
+#include <sys/mount.h>
+#include <sys/prctl.h>
+#include <sys/resource.h>
+#include <sys/signalfd.h>
+#include <sys/socket.h>
+#include <sys/stat.h>
+#include <sys/statfs.h>
+#include <sys/statvfs.h>
+#include <sys/syscall.h>
+#include <sys/sysmacros.h>
+#include <sys/wait.h>
+#include <sys/xattr.h>
+#include <unistd.h>
+
+#define RESULT(call) ({ __typeof__(call) r_ = (call); r_ < 0 ? -errno : r_; })
+#define AGAIN(call) ({ __typeof__(call) a_; do { a_ = (call); } while (a_ < 0 && errno == EINTR); a_ < 0 ? -errno : a_; })
+
+// --- Files ---------------------------------------------------------------------------------------------------------
+
+int zn_openat2(int dirfd, const char *path, uint64_t flags, uint64_t mode, uint64_t resolve) {
+    struct { uint64_t flags, mode, resolve; } how = {flags, mode, resolve};
+    long result;
+    // EAGAIN: the kernel saw a rename or mount race during a scoped lookup (openat2(2)); a bounded retry is the remedy.
+    for (int attempt = 0; attempt < 128; attempt++) {
+        result = syscall(SYS_openat2, dirfd, path, &how, sizeof how);
+        if (result >= 0 || (errno != EAGAIN && errno != EINTR)) break;
+    }
+    return (int)RESULT(result);
+}
+int zn_openat(int dirfd, const char *path, int flags, mode_t mode) { return AGAIN(openat(dirfd, path, flags, mode)); }
+int zn_close(int fd) { return RESULT(close(fd)); }
+int zn_close_range(unsigned int first, unsigned int last, unsigned int flags) {
+    return (int)RESULT(syscall(SYS_close_range, first, last, flags));
+}
+ssize_t zn_read(int fd, void *buffer, size_t count) { return AGAIN(read(fd, buffer, count)); }
+ssize_t zn_write(int fd, const void *buffer, size_t count) { return AGAIN(write(fd, buffer, count)); }
+int zn_fcntl(int fd, int command, long argument) { return AGAIN(fcntl(fd, command, argument)); }
+int zn_dup3(int from, int to, int flags) { return AGAIN(dup3(from, to, flags)); }
+int zn_mkdirat(int dirfd, const char *path, mode_t mode) { return RESULT(mkdirat(dirfd, path, mode)); }
+int zn_mknodat(int dirfd, const char *path, mode_t mode, unsigned int major, unsigned int minor) {
+    return RESULT(mknodat(dirfd, path, mode, makedev(major, minor)));
+}
+int zn_symlinkat(const char *target, int dirfd, const char *path) { return RESULT(symlinkat(target, dirfd, path)); }
+int zn_linkat(int fromfd, const char *from, int tofd, const char *to, int flags) {
+    return RESULT(linkat(fromfd, from, tofd, to, flags));
+}
+int zn_unlinkat(int dirfd, const char *path, int flags) { return RESULT(unlinkat(dirfd, path, flags)); }
+int zn_renameat2(int fromfd, const char *from, int tofd, const char *to, unsigned int flags) {
+    return (int)RESULT(syscall(SYS_renameat2, fromfd, from, tofd, to, flags));
+}
+ssize_t zn_readlinkat(int dirfd, const char *path, char *buffer, size_t size) {
+    return RESULT(readlinkat(dirfd, path, buffer, size));
+}
+int zn_fstatat(int dirfd, const char *path, struct stat *result, int flags) {
+    return RESULT(fstatat(dirfd, path, result, flags));
+}
+int zn_fstatfs(int fd, struct statfs *result) { return AGAIN(fstatfs(fd, result)); }
+int zn_fchownat(int dirfd, const char *path, uid_t uid, gid_t gid, int flags) {
+    return RESULT(fchownat(dirfd, path, uid, gid, flags));
+}
+int zn_fchmodat(int dirfd, const char *path, mode_t mode) { return RESULT(fchmodat(dirfd, path, mode, 0)); }
+int zn_ftruncate(int fd, off_t size) { return AGAIN(ftruncate(fd, size)); }
+int zn_utimensat(int dirfd, const char *path, int64_t seconds, int64_t nanoseconds, int flags) {
+    struct timespec times[2] = {{seconds, nanoseconds}, {seconds, nanoseconds}};
+    return RESULT(utimensat(dirfd, path, times, flags));
+}
+int zn_fsetxattr(int fd, const char *name, const void *value, size_t size) {
+    return RESULT(fsetxattr(fd, name, value, size, 0));
+}
+int zn_lsetxattr(const char *path, const char *name, const void *value, size_t size) {
+    return RESULT(lsetxattr(path, name, value, size, 0));
+}
+int zn_flock(int fd, int operation) { return AGAIN(flock(fd, operation)); }
+int zn_fsync(int fd) { return AGAIN(fsync(fd)); }
+int zn_pipe2(int fds[2], int flags) { return RESULT(pipe2(fds, flags)); }
+int zn_memfd_create(const char *name, unsigned int flags) { return (int)RESULT(syscall(SYS_memfd_create, name, flags)); }
+ssize_t zn_getdents64(int fd, void *buffer, size_t size) { return RESULT(syscall(SYS_getdents64, fd, buffer, size)); }
+
+// --- Mounts --------------------------------------------------------------------------------------------------------
+
+int zn_fsopen(const char *type, unsigned int flags) {
+    return (int)RESULT(syscall(SYS_fsopen, type, flags | FSOPEN_CLOEXEC));
+}
+int zn_fsconfig_flag(int fd, const char *key) {
+    return (int)RESULT(syscall(SYS_fsconfig, fd, FSCONFIG_SET_FLAG, key, NULL, 0));
+}
+int zn_fsconfig_string(int fd, const char *key, const char *value) {
+    return (int)RESULT(syscall(SYS_fsconfig, fd, FSCONFIG_SET_STRING, key, value, 0));
+}
+int zn_fsconfig_create(int fd) {
+    return (int)RESULT(syscall(SYS_fsconfig, fd, FSCONFIG_CMD_CREATE, NULL, NULL, 0));
+}
+int zn_fsmount(int fd, unsigned int attributes) {
+    return (int)RESULT(syscall(SYS_fsmount, fd, FSMOUNT_CLOEXEC, attributes));
+}
+int zn_open_tree(int dirfd, const char *path, bool recursive) {
+    unsigned int flags = OPEN_TREE_CLONE | OPEN_TREE_CLOEXEC | AT_EMPTY_PATH | (recursive ? ZN_AT_RECURSIVE : 0);
+    return (int)RESULT(syscall(SYS_open_tree, dirfd, path, flags));
+}
+int zn_move_mount(int fromfd, int tofd) {
+    return (int)RESULT(
+        syscall(SYS_move_mount, fromfd, "", tofd, "", MOVE_MOUNT_F_EMPTY_PATH | MOVE_MOUNT_T_EMPTY_PATH));
+}
+static int set_attributes(int fd, const char *path, bool recursive, uint64_t set, uint64_t clear, uint64_t propagation) {
+    struct { uint64_t set, clear, propagation, userns_fd; } attributes = {set, clear, propagation, 0};
+    unsigned int flags = (*path ? 0 : AT_EMPTY_PATH) | (recursive ? ZN_AT_RECURSIVE : 0);
+    return (int)RESULT(syscall(SYS_mount_setattr, fd, path, flags, &attributes, sizeof attributes));
+}
+int zn_mount_setattr(int fd, bool recursive, uint64_t set, uint64_t clear, uint64_t propagation) {
+    return set_attributes(fd, "", recursive, set, clear, propagation);
+}
+int zn_set_root_propagation(unsigned long propagation) {
+    return RESULT(mount(NULL, "/", NULL, MS_REC | propagation, NULL));
+}
+int zn_pivot_root(const char *new_root, const char *put_old) {
+    return (int)RESULT(syscall(SYS_pivot_root, new_root, put_old));
+}
+int zn_umount_detach(const char *path) { return RESULT(umount2(path, MNT_DETACH)); }
+int zn_fchdir(int fd) { return RESULT(fchdir(fd)); }
+int zn_chdir(const char *path) { return RESULT(chdir(path)); }
+
+// --- Processes -----------------------------------------------------------------------------------------------------
+
+int zn_clone3(uint64_t flags, int *pidfd, int cgroup_fd) {
+    struct clone_args args;
+    memset(&args, 0, sizeof args);
+    args.flags = flags | CLONE_PIDFD;
+    args.pidfd = (uint64_t)(uintptr_t)pidfd;
+    args.exit_signal = SIGCHLD;
+    if (cgroup_fd >= 0) {
+        args.flags |= CLONE_INTO_CGROUP;
+        args.cgroup = (uint64_t)cgroup_fd;
+    }
+    return (int)RESULT(syscall(SYS_clone3, &args, sizeof args));
+}
+int zn_pidfd_open(pid_t pid) { return (int)RESULT(syscall(SYS_pidfd_open, pid, 0)); }
+int zn_pidfd_send_signal(int pidfd, int signal) {
+    return (int)RESULT(syscall(SYS_pidfd_send_signal, pidfd, signal, NULL, 0));
+}
+int zn_wait_pidfd(int pidfd, bool no_hang, int *status) {
+    siginfo_t info;
+    info.si_pid = 0;
+    int result = AGAIN(waitid(P_PIDFD, (id_t)pidfd, &info, WEXITED | (no_hang ? WNOHANG : 0)));
+    if (result < 0 || info.si_pid == 0) return result;
+    *status = info.si_status;
+    return info.si_code == CLD_EXITED ? 1 : 2;
+}
+int zn_setns(int fd, int flags) { return RESULT(setns(fd, flags)); }
+int zn_unshare(int flags) { return RESULT(unshare(flags)); }
+int zn_execve(const char *path, char *const *argv, char *const *envp) { return RESULT(execve(path, argv, envp)); }
+int zn_execveat(int fd, char *const *argv, char *const *envp) {
+    return (int)RESULT(syscall(SYS_execveat, fd, "", argv, envp, AT_EMPTY_PATH));
+}
+int zn_setsid(void) { return RESULT(setsid()); }
+// The raw calls: glibc's wrappers would broadcast to threads, and there are none.
+int zn_setresuid(uid_t uid) { return (int)RESULT(syscall(SYS_setresuid, uid, uid, uid)); }
+int zn_setresgid(gid_t gid) { return (int)RESULT(syscall(SYS_setresgid, gid, gid, gid)); }
+int zn_setgroups(size_t count, const gid_t *groups) { return (int)RESULT(syscall(SYS_setgroups, count, groups)); }
+int zn_sethostname(const char *name, size_t length) { return RESULT(sethostname(name, length)); }
+int zn_setdomainname(const char *name, size_t length) { return RESULT(setdomainname(name, length)); }
+int zn_getrlimit(int resource, uint64_t *soft, uint64_t *hard) {
+    struct rlimit limit;
+    int result = RESULT(getrlimit((__rlimit_resource_t)resource, &limit));
+    if (result == 0) {
+        *soft = limit.rlim_cur;
+        *hard = limit.rlim_max;
+    }
+    return result;
+}
+int zn_setrlimit(int resource, uint64_t soft, uint64_t hard) {
+    struct rlimit limit = {soft, hard};
+    return RESULT(setrlimit((__rlimit_resource_t)resource, &limit));
+}
+int zn_prctl(int option, unsigned long a, unsigned long b, unsigned long c, unsigned long d) {
+    return RESULT(prctl(option, a, b, c, d));
+}
+int zn_seccomp_filter(const void *instructions, unsigned short count, unsigned int flags) {
+    struct sock_fprog program = {count, (struct sock_filter *)instructions};
+    return (int)RESULT(syscall(SYS_seccomp, SECCOMP_SET_MODE_FILTER, flags, &program));
+}
+int zn_reset_signals(void) {
+    struct sigaction action;
+    memset(&action, 0, sizeof action);
+    for (int number = 1; number < NSIG; number++) sigaction(number, &action, NULL);  // SIGKILL and SIGSTOP refuse: fine
+    return zn_sigmask(0);
+}
+int zn_keyctl_join_session(const char *name) {
+    return (int)RESULT(syscall(SYS_keyctl, KEYCTL_JOIN_SESSION_KEYRING, name, 0, 0, 0));
+}
+
+// --- Waiting and terminals -----------------------------------------------------------------------------------------
+
+int zn_poll(void *pollfds, size_t count, int timeout_ms) { return RESULT(poll(pollfds, count, timeout_ms)); }
+static void fill(sigset_t *set, uint64_t mask) {
+    sigemptyset(set);
+    for (int number = 1; number <= 64; number++)
+        if (mask >> (number - 1) & 1) sigaddset(set, number);
+}
+int zn_sigmask(uint64_t mask) {
+    sigset_t set;
+    fill(&set, mask);
+    return RESULT(sigprocmask(SIG_SETMASK, &set, NULL));
+}
+int zn_signalfd(uint64_t mask) {
+    sigset_t set;
+    fill(&set, mask);
+    int result = RESULT(sigprocmask(SIG_BLOCK, &set, NULL));
+    return result < 0 ? result : RESULT(signalfd(-1, &set, SFD_CLOEXEC | SFD_NONBLOCK));
+}
+int zn_ioctl(int fd, unsigned long request, uint64_t argument) { return RESULT(ioctl(fd, request, argument)); }
+int zn_ioctl_pointer(int fd, unsigned long request, void *argument) { return RESULT(ioctl(fd, request, argument)); }
+int zn_socketpair_seqpacket(int fds[2]) { return RESULT(socketpair(AF_UNIX, SOCK_SEQPACKET | SOCK_CLOEXEC, 0, fds)); }
+
+union control {
+    struct cmsghdr header;
+    char bytes[CMSG_SPACE(sizeof(int))];
+};
+ssize_t zn_send_fd(int socket, const void *data, size_t size, int fd) {
+    struct iovec vector = {(void *)data, size};
+    union control control;
+    struct msghdr message = {.msg_iov = &vector, .msg_iovlen = 1};
+    if (fd >= 0) {
+        memset(&control, 0, sizeof control);
+        message.msg_control = &control;
+        message.msg_controllen = sizeof control;
+        struct cmsghdr *header = CMSG_FIRSTHDR(&message);
+        header->cmsg_level = SOL_SOCKET;
+        header->cmsg_type = SCM_RIGHTS;
+        header->cmsg_len = CMSG_LEN(sizeof fd);
+        memcpy(CMSG_DATA(header), &fd, sizeof fd);
+    }
+    return AGAIN(sendmsg(socket, &message, MSG_NOSIGNAL));
+}
+ssize_t zn_receive_fd(int socket, void *buffer, size_t size, int *fd) {
+    struct iovec vector = {buffer, size};
+    union control control;
+    struct msghdr message = {
+        .msg_iov = &vector, .msg_iovlen = 1, .msg_control = &control, .msg_controllen = sizeof control};
+    *fd = -1;
+    ssize_t result = AGAIN(recvmsg(socket, &message, MSG_CMSG_CLOEXEC));
+    if (result < 0) return result;
+    struct cmsghdr *header = CMSG_FIRSTHDR(&message);
+    if (header && header->cmsg_level == SOL_SOCKET && header->cmsg_type == SCM_RIGHTS &&
+        header->cmsg_len == CMSG_LEN(sizeof *fd))
+        memcpy(fd, CMSG_DATA(header), sizeof *fd);
+    return result;
+}
+
+// --- eBPF ----------------------------------------------------------------------------------------------------------
+
+int zn_bpf_load_device(const void *instructions, uint32_t count) {
+    union bpf_attr attributes;
+    memset(&attributes, 0, sizeof attributes);
+    attributes.prog_type = BPF_PROG_TYPE_CGROUP_DEVICE;
+    attributes.insns = (uint64_t)(uintptr_t)instructions;
+    attributes.insn_cnt = count;
+    attributes.license = (uint64_t)(uintptr_t) "Apache-2.0";
+    memcpy(attributes.prog_name, "zone_devices", sizeof "zone_devices");
+    return (int)RESULT(syscall(SYS_bpf, BPF_PROG_LOAD, &attributes, sizeof attributes));
+}
+int zn_bpf_attach_device(int cgroup_fd, int program_fd) {
+    union bpf_attr attributes;
+    memset(&attributes, 0, sizeof attributes);
+    attributes.target_fd = (uint32_t)cgroup_fd;
+    attributes.attach_bpf_fd = (uint32_t)program_fd;
+    attributes.attach_type = BPF_CGROUP_DEVICE;
+    attributes.attach_flags = BPF_F_ALLOW_MULTI;
+    return (int)RESULT(syscall(SYS_bpf, BPF_PROG_ATTACH, &attributes, sizeof attributes));
+}
+
+// --- Macros --------------------------------------------------------------------------------------------------------
+
+unsigned int zn_major(dev_t device) { return major(device); }
+unsigned int zn_minor(dev_t device) { return minor(device); }
+uint64_t zn_tiocgptpeer(void) { return TIOCGPTPEER; }
+
+// --- The running executable ----------------------------------------------------------------------------------------
+
+int zn_reexec_read_only(char *const *argv, char *const *envp) {
+    struct statfs info;
+    if (statfs("/proc/self/exe", &info) < 0) return -errno;
+    if (info.f_flags & ST_RDONLY) return 0;
+    int tree = zn_open_tree(AT_FDCWD, "/proc/self/exe", false);
+    if (tree < 0) return tree;
+    int result = zn_mount_setattr(tree, false, ZN_MOUNT_ATTR_RDONLY, 0, 0);
+    if (result == 0) result = zn_execveat(tree, argv, envp);
+    close(tree);
+    return result;
+}

@@ -1,0 +1,143 @@
+// SPDX-License-Identifier: Apache-2.0
+// SPDX-FileCopyrightText: ZoneRuntime authors
+
+// One function per system call that Swift cannot name: variadic in libc, or newer than Debian 12's glibc.
+// Each returns the call's result, or -errno, so that no caller ever reads `errno` itself.
+
+#ifndef CLINUX_H
+#define CLINUX_H
+
+#include <fcntl.h>
+#include <linux/sched.h>
+#include <signal.h>
+#include <stdbool.h>
+#include <stddef.h>
+#include <stdint.h>
+#include <sys/types.h>
+
+struct stat;
+struct statfs;
+struct termios;
+struct winsize;
+struct zn_dirent;
+
+// Constants that are macros with casts, or missing from older headers; Swift imports them as plain integers.
+enum {
+    ZN_RESOLVE_NO_XDEV = 0x01,
+    ZN_RESOLVE_NO_MAGICLINKS = 0x02,
+    ZN_RESOLVE_NO_SYMLINKS = 0x04,
+    ZN_RESOLVE_BENEATH = 0x08,
+    ZN_RESOLVE_IN_ROOT = 0x10,
+    ZN_MOUNT_ATTR_RDONLY = 0x1,
+    ZN_MOUNT_ATTR_NOSUID = 0x2,
+    ZN_MOUNT_ATTR_NODEV = 0x4,
+    ZN_MOUNT_ATTR_NOEXEC = 0x8,
+    ZN_MOUNT_ATTR_ATIME_MASK = 0x70,
+    ZN_MOUNT_ATTR_RELATIME = 0x00,
+    ZN_MOUNT_ATTR_NOATIME = 0x10,
+    ZN_MOUNT_ATTR_STRICTATIME = 0x20,
+    ZN_MOUNT_ATTR_NODIRATIME = 0x80,
+    ZN_MOUNT_ATTR_NOSYMFOLLOW = 0x200000,
+    ZN_AT_RECURSIVE = 0x8000,
+};
+
+// Files.
+int zn_openat2(int dirfd, const char *_Nonnull path, uint64_t flags, uint64_t mode, uint64_t resolve);
+int zn_openat(int dirfd, const char *_Nonnull path, int flags, mode_t mode);
+int zn_close(int fd);
+int zn_close_range(unsigned int first, unsigned int last, unsigned int flags);
+ssize_t zn_read(int fd, void *_Nonnull buffer, size_t count);
+ssize_t zn_write(int fd, const void *_Nonnull buffer, size_t count);
+int zn_fcntl(int fd, int command, long argument);
+int zn_dup3(int from, int to, int flags);
+int zn_mkdirat(int dirfd, const char *_Nonnull path, mode_t mode);
+int zn_mknodat(int dirfd, const char *_Nonnull path, mode_t mode, unsigned int major, unsigned int minor);
+int zn_symlinkat(const char *_Nonnull target, int dirfd, const char *_Nonnull path);
+int zn_linkat(int fromfd, const char *_Nonnull from, int tofd, const char *_Nonnull to, int flags);
+int zn_unlinkat(int dirfd, const char *_Nonnull path, int flags);
+int zn_renameat2(int fromfd, const char *_Nonnull from, int tofd, const char *_Nonnull to, unsigned int flags);
+ssize_t zn_readlinkat(int dirfd, const char *_Nonnull path, char *_Nonnull buffer, size_t size);
+int zn_fstatat(int dirfd, const char *_Nonnull path, struct stat *_Nonnull result, int flags);
+int zn_fstatfs(int fd, struct statfs *_Nonnull result);
+int zn_fchownat(int dirfd, const char *_Nonnull path, uid_t uid, gid_t gid, int flags);
+int zn_fchmodat(int dirfd, const char *_Nonnull path, mode_t mode);
+int zn_ftruncate(int fd, off_t size);
+int zn_utimensat(int dirfd, const char *_Nonnull path, int64_t seconds, int64_t nanoseconds, int flags);
+int zn_fsetxattr(int fd, const char *_Nonnull name, const void *_Nullable value, size_t size);
+int zn_lsetxattr(const char *_Nonnull path, const char *_Nonnull name, const void *_Nullable value, size_t size);
+int zn_flock(int fd, int operation);
+int zn_fsync(int fd);
+int zn_pipe2(int fds[_Nonnull 2], int flags);
+int zn_memfd_create(const char *_Nonnull name, unsigned int flags);
+/// Reads raw `linux_dirent64` records.
+ssize_t zn_getdents64(int fd, void *_Nonnull buffer, size_t size);
+
+// Mounts (fsopen(2) and its family, Linux 5.2; mount_setattr(2), Linux 5.12).
+int zn_fsopen(const char *_Nonnull type, unsigned int flags);
+int zn_fsconfig_flag(int fd, const char *_Nonnull key);
+int zn_fsconfig_string(int fd, const char *_Nonnull key, const char *_Nonnull value);
+int zn_fsconfig_create(int fd);
+int zn_fsmount(int fd, unsigned int attributes);
+int zn_open_tree(int dirfd, const char *_Nonnull path, bool recursive);
+/// Attaches the mount `fromfd` on the file that `tofd` refers to; no path is looked up.
+int zn_move_mount(int fromfd, int tofd);
+int zn_mount_setattr(int fd, bool recursive, uint64_t set, uint64_t clear, uint64_t propagation);
+/// Sets the propagation of the whole tree below `/`.
+int zn_set_root_propagation(unsigned long propagation);
+int zn_pivot_root(const char *_Nonnull new_root, const char *_Nonnull put_old);
+int zn_umount_detach(const char *_Nonnull path);
+int zn_fchdir(int fd);
+int zn_chdir(const char *_Nonnull path);
+
+// Processes.
+/// clone3(2). In the child it returns 0 on a copy of the caller's memory, as fork(2) does.
+/// `pidfd` is written in the parent; `cgroup_fd` below 0 means that CLONE_INTO_CGROUP is not asked for.
+int zn_clone3(uint64_t flags, int *_Nonnull pidfd, int cgroup_fd);
+int zn_pidfd_open(pid_t pid);
+int zn_pidfd_send_signal(int pidfd, int signal);
+/// waitid(P_PIDFD). 0: still runs (only with `no_hang`); 1: exited with `*status`; 2: killed by signal `*status`.
+int zn_wait_pidfd(int pidfd, bool no_hang, int *_Nonnull status);
+int zn_setns(int fd, int flags);
+int zn_unshare(int flags);
+int zn_execve(const char *_Nonnull path, char *_Nullable const *_Nonnull argv, char *_Nullable const *_Nonnull envp);
+int zn_execveat(int fd, char *_Nullable const *_Nonnull argv, char *_Nullable const *_Nonnull envp);
+int zn_setsid(void);
+int zn_setresuid(uid_t uid);
+int zn_setresgid(gid_t gid);
+int zn_setgroups(size_t count, const gid_t *_Nonnull groups);
+int zn_sethostname(const char *_Nonnull name, size_t length);
+int zn_setdomainname(const char *_Nonnull name, size_t length);
+int zn_getrlimit(int resource, uint64_t *_Nonnull soft, uint64_t *_Nonnull hard);
+int zn_setrlimit(int resource, uint64_t soft, uint64_t hard);
+int zn_prctl(int option, unsigned long a, unsigned long b, unsigned long c, unsigned long d);
+int zn_seccomp_filter(const void *_Nonnull instructions, unsigned short count, unsigned int flags);
+int zn_reset_signals(void);
+int zn_keyctl_join_session(const char *_Nonnull name);
+
+// Waiting and terminals.
+int zn_poll(void *_Nonnull pollfds, size_t count, int timeout_ms);
+/// A signalfd for the set bits of `mask` (bit n-1 for signal n); blocks these signals in the caller.
+int zn_signalfd(uint64_t mask);
+int zn_sigmask(uint64_t mask);
+int zn_ioctl(int fd, unsigned long request, uint64_t argument);
+int zn_ioctl_pointer(int fd, unsigned long request, void *_Nonnull argument);
+int zn_socketpair_seqpacket(int fds[_Nonnull 2]);
+ssize_t zn_send_fd(int socket, const void *_Nonnull data, size_t size, int fd);
+/// Receives one message; `*fd` is -1 where none came with it.
+ssize_t zn_receive_fd(int socket, void *_Nonnull buffer, size_t size, int *_Nonnull fd);
+
+// eBPF device programs (bpf(2), BPF_PROG_TYPE_CGROUP_DEVICE).
+int zn_bpf_load_device(const void *_Nonnull instructions, uint32_t count);
+int zn_bpf_attach_device(int cgroup_fd, int program_fd);
+
+// Macros of the headers as functions.
+unsigned int zn_major(dev_t device);
+unsigned int zn_minor(dev_t device);
+uint64_t zn_tiocgptpeer(void);
+
+/// Makes sure that the running executable is reached through a read-only mount, so that no zone can write to it
+/// through /proc/PID/exe (CVE-2019-5736): where it is not, executes the same file again through a detached
+/// read-only bind mount. Returns 0 when it already is, else -errno of the call that failed.
+int zn_reexec_read_only(char *_Nullable const *_Nonnull argv, char *_Nullable const *_Nonnull envp);
+
+#endif

@@ -1,0 +1,122 @@
+// SPDX-License-Identifier: Apache-2.0
+// SPDX-FileCopyrightText: ZoneRuntime authors
+
+import CLinux
+import Glibc
+
+/// The corresponding C constant is `AT_EMPTY_PATH`, which glibc shows only to GNU sources.
+let atEmptyPath: CInt = 0x1000
+
+/// Whole-file operations on descriptors and on the host's own paths.
+extension Descriptor {
+    /// Reads up to `limit` bytes from the current position to the end; more than that is `EFBIG`.
+    public func readAll(limit: Int, _ subject: @autoclosure () -> String = "") throws(SystemError) -> [UInt8] {
+        var size = Int(statSize) + 1
+        var buffer: [UInt8] = []
+        while true {
+            size = Swift.max(size, 4096)
+            buffer.reserveCapacity(buffer.count + size)
+            let start = buffer.count
+            buffer.append(contentsOf: repeatElement(0, count: size))
+            let result = buffer.withUnsafeMutableBytes { bytes in
+                bytes.baseAddress.map { zn_read(raw, $0 + start, size) } ?? 0
+            }
+            let count = try check(result, "read", subject())
+            buffer.removeLast(size - count)
+            if count == 0 { return buffer }
+            if buffer.count > limit { throw SystemError("read", subject(), Errno(rawValue: EFBIG)) }
+        }
+    }
+
+    /// Reads at most `count` bytes, fewer where fewer are there; empty at the end.
+    public func read(upTo count: Int) throws(SystemError) -> [UInt8] {
+        var buffer = [UInt8](repeating: 0, count: count)
+        let result = buffer.withUnsafeMutableBytes { bytes in
+            bytes.baseAddress.map { zn_read(raw, $0, count) } ?? 0
+        }
+        let size = try check(result, "read")
+        buffer.removeLast(count - size)
+        return buffer
+    }
+
+    /// Writes all of `bytes`.
+    public func writeAll(_ bytes: [UInt8], _ subject: @autoclosure () -> String = "") throws(SystemError) {
+        var done = 0
+        while done < bytes.count {
+            let count = bytes.withUnsafeBytes { buffer in
+                buffer.baseAddress.map { zn_write(raw, $0 + done, buffer.count - done) } ?? 0
+            }
+            done += try check(count, "write", subject())
+        }
+    }
+
+    /// Writes all of `text`.
+    public func writeAll(_ text: String, _ subject: @autoclosure () -> String = "") throws(SystemError) {
+        try writeAll(Array(text.utf8), subject())
+    }
+
+    /// Writes `text` in one call, as files of the kernel's (cgroupfs, procfs) want it.
+    public func writeOnce(_ text: String, _ subject: @autoclosure () -> String) throws(SystemError) {
+        let result = text.withCString { zn_write(raw, $0, text.utf8.count) }
+        try check(result, "write", "\(subject()) = \(text)")
+    }
+
+    /// What `fstat(2)` tells.
+    public func stat() throws(SystemError) -> FileStatus {
+        var status = Glibc.stat()
+        try check(zn_fstatat(raw, "", &status, atEmptyPath), "stat")
+        return FileStatus(status)
+    }
+
+    private var statSize: Int64 {
+        var status = Glibc.stat()
+        return zn_fstatat(raw, "", &status, atEmptyPath) < 0 ? 0 : Int64(status.st_size)
+    }
+}
+
+/// The parts of `struct stat` that this project uses.
+public struct FileStatus: Sendable, Equatable {
+    public enum Kind: Sendable {
+        case regular, directory, symlink, characterDevice, blockDevice, fifo, socket
+    }
+
+    public let kind: Kind
+    /// Permission bits, set-id bits and sticky bit.
+    public let mode: UInt32
+    public let uid: UInt32
+    public let gid: UInt32
+    public let size: Int64
+    public let inode: UInt64
+    public let device: UInt64
+    /// Major and minor number of a device node.
+    public let major: UInt32
+    public let minor: UInt32
+
+    init(_ status: stat) {
+        kind =
+            switch status.st_mode & S_IFMT {
+            case S_IFDIR: .directory
+            case S_IFLNK: .symlink
+            case S_IFCHR: .characterDevice
+            case S_IFBLK: .blockDevice
+            case S_IFIFO: .fifo
+            case S_IFSOCK: .socket
+            default: .regular
+            }
+        mode = status.st_mode & 0o7777
+        uid = status.st_uid
+        gid = status.st_gid
+        size = Int64(status.st_size)
+        inode = UInt64(status.st_ino)
+        device = UInt64(status.st_dev)
+        major = zn_major(status.st_rdev)
+        minor = zn_minor(status.st_rdev)
+    }
+
+    /// Looks at a path of the host's, following symbolic links unless told otherwise.
+    public static func of(_ path: String, followLinks: Bool = true) throws(SystemError) -> FileStatus {
+        var status = Glibc.stat()
+        try check(zn_fstatat(AT_FDCWD, path, &status, followLinks ? 0 : AT_SYMLINK_NOFOLLOW), "stat", path)
+        return FileStatus(status)
+    }
+}

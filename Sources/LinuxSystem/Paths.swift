@@ -1,0 +1,155 @@
+// SPDX-License-Identifier: Apache-2.0
+// SPDX-FileCopyrightText: ZoneRuntime authors
+
+import CLinux
+import Glibc
+
+/// Changes below a directory, each by a name relative to a descriptor.
+extension Descriptor {
+    /// Makes a directory; the mode is subject to the umask. The corresponding system call is `mkdirat`.
+    public func makeDirectory(_ name: String, mode: UInt32 = 0o755) throws(SystemError) {
+        try check(zn_mkdirat(raw, name, mode), "mkdir", name)
+    }
+
+    /// Makes a directory unless it exists.
+    public func ensureDirectory(_ name: String, mode: UInt32 = 0o755) throws(SystemError) {
+        let result = zn_mkdirat(raw, name, mode)
+        if result == -EEXIST { return }
+        try check(result, "mkdir", name)
+    }
+
+    /// Removes a file, or an empty directory where `directory` is set. The corresponding system call is `unlinkat`.
+    public func remove(_ name: String, directory: Bool = false) throws(SystemError) {
+        try check(zn_unlinkat(raw, name, directory ? AT_REMOVEDIR : 0), directory ? "rmdir" : "unlink", name)
+    }
+
+    /// Renames within this directory, replacing what is there. The corresponding system call is `renameat2`.
+    public func rename(_ from: String, to: String, replace: Bool = true) throws(SystemError) {
+        let flags: UInt32 = replace ? 0 : 1  // RENAME_NOREPLACE
+        try check(zn_renameat2(raw, from, raw, to, flags), "rename", "\(from) to \(to)")
+    }
+
+    /// Makes a symbolic link. The corresponding system call is `symlinkat`.
+    public func makeSymlink(_ name: String, to target: String) throws(SystemError) {
+        try check(zn_symlinkat(target, raw, name), "symlink", name)
+    }
+
+    /// Returns a symbolic link's target.
+    public func readLink(_ name: String) throws(SystemError) -> String {
+        var buffer = [CChar](repeating: 0, count: Int(PATH_MAX))
+        let count = try check(zn_readlinkat(raw, name, &buffer, buffer.count), "readlink", name)
+        return String(decoding: buffer[..<count].lazy.map { UInt8(bitPattern: $0) }, as: UTF8.self)
+    }
+
+    /// Looks at a name in this directory without following a symbolic link.
+    public func status(_ name: String) throws(SystemError) -> FileStatus {
+        var status = Glibc.stat()
+        try check(zn_fstatat(raw, name, &status, AT_SYMLINK_NOFOLLOW), "stat", name)
+        return FileStatus(status)
+    }
+
+    /// Replaces the file `name` by one that holds `bytes`: written beside it, then renamed over it, so that a reader
+    /// sees the old content or the new, and a crash leaves one of the two. `durable` waits for the disk.
+    public func replaceFile(
+        _ name: String,
+        _ bytes: [UInt8],
+        mode: UInt32 = 0o644,
+        durable: Bool = false
+    ) throws(SystemError) {
+        let temporary = ".\(name).new"
+        let file = try open(temporary, [.writeOnly, .create, .truncate, .noFollow], mode: mode, resolve: .beneath)
+        do throws(SystemError) {
+            try file.writeAll(bytes, name)
+            if durable { try check(zn_fsync(file.raw), "fsync", name) }
+            try rename(temporary, to: name)
+        } catch {
+            _ = zn_unlinkat(raw, temporary, 0)
+            throw error
+        }
+    }
+
+    /// Reads a small file below this directory; more than `limit` bytes is `EFBIG`.
+    public func readFile(_ name: String, limit: Int = 16 << 20) throws(SystemError) -> [UInt8] {
+        let file = try open(name, [.readOnly], resolve: .beneath)
+        return try file.readAll(limit: limit, name)
+    }
+
+    /// Returns the names in this directory, without `.` and `..`, in the kernel's order.
+    public func entries() throws(SystemError) -> [String] {
+        let listing = try open(".", [.readOnly, .directory], resolve: .beneath)
+        var names: [String] = []
+        var buffer = [UInt8](repeating: 0, count: 32768)
+        while true {
+            let result = buffer.withUnsafeMutableBytes { bytes in
+                bytes.baseAddress.map { zn_getdents64(listing.raw, $0, bytes.count) } ?? 0
+            }
+            let size = try check(result, "read directory")
+            if size == 0 { return names }
+            // struct linux_dirent64: ino 8, off 8, reclen 2, type 1, name: see getdents64(2).
+            var offset = 0
+            while offset + 19 <= size {
+                let length = Int(buffer[offset + 16]) | Int(buffer[offset + 17]) << 8
+                guard length >= 20, offset + length <= size else { break }
+                let name = buffer[(offset + 19)..<(offset + length)].prefix { $0 != 0 }
+                let text = String(decoding: name, as: UTF8.self)
+                if text != "." && text != ".." { names.append(text) }
+                offset += length
+            }
+        }
+    }
+
+    /// Removes everything below the directory `name` and the directory itself. Symbolic links are removed, never
+    /// followed, and mount points are not entered. Succeeds where nothing is there.
+    public func removeTree(_ name: String) throws(SystemError) {
+        let quick = zn_unlinkat(raw, name, AT_REMOVEDIR)
+        if quick >= 0 || quick == -ENOENT { return }
+        if quick == -ENOTDIR { return try remove(name) }
+        guard quick == -ENOTEMPTY || quick == -EEXIST else {
+            try check(quick, "rmdir", name)
+            return
+        }
+        let directory = try open(
+            name, [.readOnly, .directory, .noFollow], resolve: [.beneath, .noSymlinks, .noCrossing])
+        for entry in try directory.entries() {
+            // Most entries are files: try that first, it saves a look at each.
+            let result = zn_unlinkat(directory.raw, entry, 0)
+            if result == -EISDIR { try directory.removeTree(entry) } else if result != -ENOENT {
+                try check(result, "unlink", "\(name)/\(entry)")
+            }
+        }
+        try check(zn_unlinkat(raw, name, AT_REMOVEDIR), "rmdir", name)
+    }
+
+    /// Takes an advisory lock that lives as long as this open file; `false` where another holds it and `wait` is off.
+    /// The corresponding system call is `flock`.
+    public func lock(exclusive: Bool = true, wait: Bool = true) throws(SystemError) -> Bool {
+        let result = zn_flock(raw, (exclusive ? LOCK_EX : LOCK_SH) | (wait ? 0 : LOCK_NB))
+        if result == -EWOULDBLOCK { return false }
+        try check(result, "flock")
+        return true
+    }
+
+    /// Makes the directories of an absolute host path that are missing and opens the last one.
+    public static func makePath(_ path: String, mode: UInt32 = 0o755) throws(SystemError) -> Descriptor {
+        let result = zn_openat(AT_FDCWD, path, OpenFlags([.path, .directory, .closeOnExec]).rawValue, 0)
+        if result >= 0 { return Descriptor(owning: result) }
+        guard result == -ENOENT, let slash = path.lastIndex(of: "/"), slash != path.startIndex else {
+            try check(result, "open", path)
+            throw SystemError("open", path, .noEntry)
+        }
+        let parent = try makePath(String(path[..<slash]), mode: mode)
+        let name = String(path[path.index(after: slash)...])
+        if !name.isEmpty {
+            do throws(SystemError) { try parent.ensureDirectory(name, mode: mode) } catch {
+                throw error.during("mkdir", path)
+            }
+        }
+        return try open(path, [.path, .directory])
+    }
+}
+
+/// Reads a small file of the host's.
+public func readHostFile(_ path: String, limit: Int = 16 << 20) throws(SystemError) -> [UInt8] {
+    let file = try Descriptor.open(path, [.readOnly])
+    return try file.readAll(limit: limit, path)
+}

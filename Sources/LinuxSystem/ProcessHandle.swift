@@ -1,0 +1,113 @@
+// SPDX-License-Identifier: Apache-2.0
+// SPDX-FileCopyrightText: ZoneRuntime authors
+
+import CLinux
+import Glibc
+
+/// A process, held by a pidfd: it can be signalled and waited for without the danger that its number is reused.
+public struct ProcessHandle: ~Copyable, Sendable {
+    public let pid: Int32
+    let descriptor: Descriptor
+
+    public init(pid: Int32, pidfd: consuming Descriptor) {
+        self.pid = pid
+        descriptor = pidfd
+    }
+
+    /// Opens a handle on a running process. The corresponding system call is `pidfd_open`.
+    public init(pid: Int32) throws(SystemError) {
+        self.pid = pid
+        descriptor = Descriptor(owning: try check(zn_pidfd_open(pid), "pidfd_open", "\(pid)"))
+    }
+
+    /// The pidfd's number, for `poll` and `setns`: readable once the process has ended.
+    public var raw: CInt { descriptor.raw }
+
+    /// Sends a signal. The corresponding system call is `pidfd_send_signal`.
+    public func signal(_ number: CInt) throws(SystemError) {
+        try check(zn_pidfd_send_signal(raw, number), "send signal \(number) to process", "\(pid)")
+    }
+
+    /// Waits for a child of ours and reaps it.
+    public func wait() throws(SystemError) -> ExitStatus {
+        guard let status = try reap(blocking: true) else { throw SystemError("wait", "\(pid)", .noChild) }
+        return status
+    }
+
+    /// Reaps a child of ours if it has ended.
+    public func poll() throws(SystemError) -> ExitStatus? {
+        try reap(blocking: false)
+    }
+
+    private func reap(blocking: Bool) throws(SystemError) -> ExitStatus? {
+        var status: CInt = 0
+        switch try check(zn_wait_pidfd(raw, !blocking, &status), "wait", "\(pid)") {
+        case 0: return nil
+        case 1: return .exited(status)
+        default: return .signalled(status)
+        }
+    }
+
+    /// Waits until the process has ended, whoever its parent is; `false` after `milliseconds` without that.
+    public func waitUntilEnded(milliseconds: Int) throws(SystemError) -> Bool {
+        try waitReadable(raw, milliseconds: milliseconds)
+    }
+}
+
+/// How a process ended.
+public enum ExitStatus: Sendable, Equatable {
+    case exited(CInt)
+    case signalled(CInt)
+
+    /// The status as a shell shows it: 128+n for a process that signal n killed.
+    public var shellCode: CInt {
+        switch self {
+        case .exited(let code): code
+        case .signalled(let number): 128 + number
+        }
+    }
+}
+
+/// What `/proc/PID/stat` tells of a process, see proc_pid_stat(5).
+public struct ProcessStatus: Sendable, Equatable {
+    /// One letter: `R`, `S`, `D`, `Z`, `T`, `X`…
+    public let state: UInt8
+    public let parent: Int32
+    /// Clock ticks since boot; with the pid it identifies a process for as long as the machine runs.
+    public let startTime: UInt64
+
+    /// Reads the status; throws `ENOENT` or `ESRCH` where there is no such process.
+    public init(of pid: Int32) throws(SystemError) {
+        let path = "/proc/\(pid)/stat"
+        let text = try readHostFile(path, limit: 4096)
+        // The second field is the command in parentheses and may hold anything; the last `)` ends it.
+        guard let close = text.lastIndex(of: UInt8(ascii: ")")) else { throw SystemError("read", path, .invalid) }
+        let fields = text[(close + 1)...].split(separator: UInt8(ascii: " "))
+        guard fields.count > 19, let state = fields[0].first,
+            let parent = Int32(String(decoding: fields[1], as: UTF8.self)),
+            let startTime = UInt64(String(decoding: fields[19], as: UTF8.self))
+        else { throw SystemError("read", path, .invalid) }
+        self.state = state
+        self.parent = parent
+        self.startTime = startTime
+    }
+
+    /// Whether the process has ended and only waits to be reaped.
+    public var isZombie: Bool { state == UInt8(ascii: "Z") || state == UInt8(ascii: "X") }
+}
+
+/// Waits until `descriptor` is readable or hung up; `false` when the time is over. Negative: without limit.
+public func waitReadable(_ descriptor: CInt, milliseconds: Int) throws(SystemError) -> Bool {
+    var entry = pollfd(fd: descriptor, events: Int16(POLLIN), revents: 0)
+    while true {
+        let result = zn_poll(&entry, 1, CInt(clamping: milliseconds))
+        if result == -EINTR { continue }
+        return try check(result, "poll") > 0
+    }
+}
+
+/// Sleeps without a timer of its own.
+public func pause(milliseconds: CInt) {
+    var entry = pollfd(fd: -1, events: 0, revents: 0)
+    _ = zn_poll(&entry, 0, milliseconds)
+}

@@ -1,0 +1,65 @@
+// SPDX-License-Identifier: Apache-2.0
+// SPDX-FileCopyrightText: ZoneRuntime authors
+
+import CLinux
+import Glibc
+
+/// A window's size in characters.
+public struct WindowSize: Sendable, Equatable {
+    public var rows: UInt16
+    public var columns: UInt16
+
+    public init(rows: UInt16, columns: UInt16) {
+        self.rows = rows
+        self.columns = columns
+    }
+}
+
+/// Terminal operations on a descriptor.
+public enum Terminal {
+    /// Whether the descriptor is a terminal.
+    public static func isTerminal(_ descriptor: CInt) -> Bool {
+        isatty(descriptor) == 1
+    }
+
+    /// Returns the window size, `nil` where the descriptor is no terminal.
+    public static func size(of descriptor: CInt) -> WindowSize? {
+        var size = winsize()
+        guard zn_ioctl_pointer(descriptor, UInt(TIOCGWINSZ), &size) >= 0 else { return nil }
+        return WindowSize(rows: size.ws_row, columns: size.ws_col)
+    }
+
+    /// Sets the window size; the kernel sends `SIGWINCH` to the foreground group.
+    public static func setSize(_ size: WindowSize, of descriptor: CInt) {
+        var value = winsize(ws_row: size.rows, ws_col: size.columns, ws_xpixel: 0, ws_ypixel: 0)
+        // A terminal that just went away needs no size.
+        _ = zn_ioctl_pointer(descriptor, UInt(TIOCSWINSZ), &value)
+    }
+
+    /// Makes `descriptor` the controlling terminal of the calling session leader. The request is `TIOCSCTTY`.
+    public static func takeControl(of descriptor: CInt) -> CInt {
+        zn_ioctl(descriptor, UInt(TIOCSCTTY), 0)
+    }
+}
+
+/// Raw mode on a terminal, undone when this value goes out of scope.
+public struct RawMode: ~Copyable {
+    private let descriptor: CInt
+    private var saved: termios
+
+    /// Switches to raw mode: every key reaches the reader at once and unchanged. See termios(3), `cfmakeraw`.
+    public init(_ descriptor: CInt) throws(SystemError) {
+        var settings = termios()
+        guard tcgetattr(descriptor, &settings) == 0 else { throw SystemError("tcgetattr", "", Errno(rawValue: ENOTTY)) }
+        saved = settings
+        self.descriptor = descriptor
+        cfmakeraw(&settings)
+        _ = tcsetattr(descriptor, TCSADRAIN, &settings)
+    }
+
+    deinit {
+        // SIGTTOU cannot stop us here: who restores a terminal is in its foreground or has it no more.
+        var settings = saved
+        _ = tcsetattr(descriptor, TCSADRAIN, &settings)
+    }
+}

@@ -1,0 +1,60 @@
+// SPDX-License-Identifier: Apache-2.0
+// SPDX-FileCopyrightText: ZoneRuntime authors
+
+/// An image's configuration, OCI image specification "config.md".
+public struct ImageConfiguration: JSONRecord, Sendable, Equatable {
+    public var created: String?
+    public var architecture = ""
+    public var os = ""
+    public var variant: String?
+    public var config: Execution?
+    public var rootfs = RootFS()
+
+    public init() {}
+
+    public mutating func visit(_ visitor: inout some FieldVisitor) throws(JSONError) {
+        try visitor.field("created", &created)
+        try visitor.required("architecture", &architecture)
+        try visitor.required("os", &os)
+        try visitor.field("variant", &variant)
+        try visitor.field("config", &config)
+        try visitor.required("rootfs", &rootfs)
+    }
+
+    /// What a zone made from the image runs unless told otherwise. Go's field names, as the specification has them.
+    public struct Execution: JSONRecord, Sendable, Equatable {
+        /// `user`, `uid`, `user:group`, `uid:gid`…
+        public var user: String?
+        public var env: [String] = []
+        public var entrypoint: [String]?
+        public var cmd: [String]?
+        public var workingDir: String?
+        public var labels: [String: String] = [:]
+        public var stopSignal: String?
+
+        public init() {}
+
+        public mutating func visit(_ visitor: inout some FieldVisitor) throws(JSONError) {
+            try visitor.field("User", &user)
+            try visitor.field("Env", &env)
+            try visitor.field("Entrypoint", &entrypoint)
+            try visitor.field("Cmd", &cmd)
+            try visitor.field("WorkingDir", &workingDir)
+            try visitor.field("Labels", &labels)
+            try visitor.field("StopSignal", &stopSignal)
+        }
+    }
+
+    /// The digests of the uncompressed layers, base first.
+    public struct RootFS: JSONRecord, Sendable, Equatable {
+        public var type = "layers"
+        public var diffIDs: [Digest] = []
+
+        public init() {}
+
+        public mutating func visit(_ visitor: inout some FieldVisitor) throws(JSONError) {
+            try visitor.required("type", &type)
+            try visitor.required("diff_ids", &diffIDs)
+        }
+    }
+}
