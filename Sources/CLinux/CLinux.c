@@ -71,7 +71,12 @@ ssize_t zn_readlinkat(int dirfd, const char *path, char *buffer, size_t size) {
 int zn_fstatat(int dirfd, const char *path, struct stat *result, int flags) {
     return RESULT(fstatat(dirfd, path, result, flags));
 }
-int zn_fstatfs(int fd, struct statfs *result) { return AGAIN(fstatfs(fd, result)); }
+int zn_fstatfs_magic(int fd, int64_t *magic) {
+    struct statfs info;
+    int result = AGAIN(fstatfs(fd, &info));
+    if (result == 0) *magic = (int64_t)info.f_type;
+    return result;
+}
 int zn_fchownat(int dirfd, const char *path, uid_t uid, gid_t gid, int flags) {
     return RESULT(fchownat(dirfd, path, uid, gid, flags));
 }

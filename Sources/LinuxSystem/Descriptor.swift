@@ -62,7 +62,8 @@ public struct OpenFlags: OptionSet, Sendable {
     public static let nonBlocking = OpenFlags(rawValue: O_NONBLOCK)
     /// The corresponding C constant is `O_NOCTTY`.
     public static let noControllingTerminal = OpenFlags(rawValue: O_NOCTTY)
-    static let closeOnExec = OpenFlags(rawValue: 0o2000000)
+    /// The corresponding C constant is `O_CLOEXEC`.
+    public static let closeOnExec = OpenFlags(rawValue: 0o2000000)
 }
 
 /// How `openat2(2)` may resolve a path.

@@ -16,10 +16,6 @@
 #include <sys/types.h>
 
 struct stat;
-struct statfs;
-struct termios;
-struct winsize;
-struct zn_dirent;
 
 // Constants that are macros with casts, or missing from older headers; Swift imports them as plain integers.
 enum {
@@ -58,7 +54,8 @@ int zn_unlinkat(int dirfd, const char *_Nonnull path, int flags);
 int zn_renameat2(int fromfd, const char *_Nonnull from, int tofd, const char *_Nonnull to, unsigned int flags);
 ssize_t zn_readlinkat(int dirfd, const char *_Nonnull path, char *_Nonnull buffer, size_t size);
 int zn_fstatat(int dirfd, const char *_Nonnull path, struct stat *_Nonnull result, int flags);
-int zn_fstatfs(int fd, struct statfs *_Nonnull result);
+/// The magic number of the file system that holds the file.
+int zn_fstatfs_magic(int fd, int64_t *_Nonnull magic);
 int zn_fchownat(int dirfd, const char *_Nonnull path, uid_t uid, gid_t gid, int flags);
 int zn_fchmodat(int dirfd, const char *_Nonnull path, mode_t mode);
 int zn_ftruncate(int fd, off_t size);

@@ -1,0 +1,120 @@
+// SPDX-License-Identifier: Apache-2.0
+// SPDX-FileCopyrightText: ZoneRuntime authors
+
+import CCap
+import CLinux
+import Glibc
+import LinuxSystem
+
+/// Sets of capabilities as masks, bit n for capability n; see capabilities(7).
+public struct CapabilityPlan: Sendable, Equatable {
+    public var bounding: UInt64 = 0
+    public var effective: UInt64 = 0
+    public var permitted: UInt64 = 0
+    public var inheritable: UInt64 = 0
+    public var ambient: UInt64 = 0
+
+    public init() {}
+}
+
+/// Names and numbers of capabilities.
+public enum Capability {
+    /// The number of a name such as `CAP_CHOWN` or `chown`; `nil` for one that libcap does not know.
+    public static func number(of name: String) -> Int? {
+        let lower = name.lowercased()
+        var value: cap_value_t = 0
+        guard cap_from_name(lower.hasPrefix("cap_") ? lower : "cap_" + lower, &value) == 0, value < 64 else { return nil }
+        return Int(value)
+    }
+
+    /// The name, `CAP_CHOWN` for 0.
+    public static func name(of number: Int) -> String? {
+        guard let text = cap_to_name(cap_value_t(number)) else { return nil }
+        defer { cap_free(text) }
+        return String(cString: text).uppercased()
+    }
+
+    /// Every capability that the running kernel has.
+    public static var all: UInt64 {
+        (0..<64).filter { zn_prctl(23 /* PR_CAPBSET_READ */, UInt($0), 0, 0, 0) >= 0 }.reduce(0) { $0 | 1 << UInt64($1) }
+    }
+
+    /// Those that the calling process may give to others (its bounding set).
+    public static var available: UInt64 {
+        (0..<64).filter { zn_prctl(23, UInt($0), 0, 0, 0) == 1 }.reduce(0) { $0 | 1 << UInt64($1) }
+    }
+}
+
+/// Gives up what the program must not have.
+enum Privileges {
+    static func setLimits(_ process: ProcessPlan) throws(LaunchFailure) {
+        if let value = process.oomScoreAdjustment {
+            // procfs of the zone; a zone without one cannot have its score changed from inside.
+            let file = Descriptor(
+                owning: try attempt(.oomScore, zn_openat(AT_FDCWD, "/proc/self/oom_score_adj", O_WRONLY | O_CLOEXEC, 0)))
+            // It must be procfs, whatever the image put at /proc. The constant is PROC_SUPER_MAGIC.
+            var magic: Int64 = 0
+            try attempt(.oomScore, zn_fstatfs_magic(file.raw, &magic))
+            guard magic == 0x9fa0 else { throw LaunchFailure(.oomScore, .noDevice) }
+            let text = String(value)
+            let written = text.withCString { zn_write(file.raw, $0, text.utf8.count) }
+            try attempt(.oomScore, CInt(truncatingIfNeeded: written))
+        }
+        for (index, limit) in process.limits.enumerated() {
+            try attempt(.limit, zn_setrlimit(limit.resource, limit.soft, limit.hard), index: index)
+        }
+    }
+
+    /// Changes to the user and reduces the capabilities to the plan's.
+    static func drop(_ process: ProcessPlan, _ identity: Identity) throws(LaunchFailure) {
+        // Keep permitted capabilities across the change of uid; execve clears the flag.
+        try attempt(.setIdentity, zn_prctl(8 /* PR_SET_KEEPCAPS */, 1, 0, 0, 0))
+        if let plan = process.capabilities { try dropBounding(plan) }
+        try attempt(.groups, zn_setgroups(identity.groups.count, identity.groups))
+        try attempt(.setIdentity, zn_setresgid(identity.gid))
+        try attempt(.setIdentity, zn_setresuid(identity.uid))
+        // Without no_new_privs a filter can only be loaded while CAP_SYS_ADMIN is still there: seccomp(2).
+        if !process.setsNoNewPrivileges { try loadFilter(process) }
+        if let plan = process.capabilities { try set(plan) }
+        if process.setsNoNewPrivileges {
+            try attempt(.noNewPrivileges, zn_prctl(38 /* PR_SET_NO_NEW_PRIVS */, 1, 0, 0, 0))
+        }
+    }
+
+    static func loadFilter(_ process: ProcessPlan) throws(LaunchFailure) {
+        guard let filter = process.seccomp else { return }
+        let result = filter.instructions.withUnsafeBytes { bytes in
+            // 8 bytes an instruction; the kernel's own limit is 4096 of them.
+            bytes.baseAddress.map { zn_seccomp_filter($0, UInt16(clamping: bytes.count / 8), filter.flags) } ?? 0
+        }
+        try attempt(.seccomp, result)
+    }
+
+    private static func dropBounding(_ plan: CapabilityPlan) throws(LaunchFailure) {
+        for number in 0..<64 where plan.bounding >> UInt64(number) & 1 == 0 {
+            let result = zn_prctl(24 /* PR_CAPBSET_DROP */, UInt(number), 0, 0, 0)
+            // The kernel's last capability is behind us.
+            if result == -EINVAL { return }
+            try attempt(.boundingSet, result, index: number)
+        }
+    }
+
+    private static func set(_ plan: CapabilityPlan) throws(LaunchFailure) {
+        guard let state = cap_init() else { throw LaunchFailure(.capabilities, .noMemory) }
+        defer { cap_free(UnsafeMutableRawPointer(state)) }
+        for (flag, mask) in [
+            (CAP_EFFECTIVE, plan.effective), (CAP_PERMITTED, plan.permitted), (CAP_INHERITABLE, plan.inheritable),
+        ] {
+            let numbers = (0..<64).filter { mask >> UInt64($0) & 1 == 1 }.map { cap_value_t($0) }
+            if !numbers.isEmpty, cap_set_flag(state, flag, CInt(numbers.count), numbers, CAP_SET) != 0 {
+                throw LaunchFailure(.capabilities, .invalid)
+            }
+        }
+        let result = cap_set_proc(state)
+        if result != 0 { throw LaunchFailure(.capabilities, Errno(rawValue: Glibc.errno)) }
+        for number in 0..<64 where plan.ambient >> UInt64(number) & 1 == 1 {
+            let raised = zn_prctl(47 /* PR_CAP_AMBIENT */, 2 /* PR_CAP_AMBIENT_RAISE */, UInt(number), 0, 0)
+            try attempt(.capabilities, raised, index: number)
+        }
+    }
+}

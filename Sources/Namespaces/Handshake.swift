@@ -1,0 +1,99 @@
+// SPDX-License-Identifier: Apache-2.0
+// SPDX-FileCopyrightText: ZoneRuntime authors
+
+import LinuxSystem
+
+/// What parent and child say to each other over a ``Channel``.
+///
+///     parent                               child
+///     ------                               -----
+///     clone3 ----------------------------> starts
+///     records the zone's pid               namespaces, cgroups, root, mounts, devices …
+///                          <-- console --- (with the pty's master, where there is a terminal)
+///     waits for ready      <--- ready ---- everything is done but seccomp and execve
+///     checks, records
+///     release              ----- go -----> seccomp, execve
+///     sees the channel end <-------------- close-on-exec: the program runs
+///
+/// Instead of any message the child may send `failed` with the step, the error number and an index into the plan; the
+/// parent, which has the plan, writes the sentence. When the parent dies, the child reads the end of the channel
+/// instead of `go`, and exits: a zone is never started by nobody.
+struct Message {
+    enum Kind: UInt32 {
+        case console = 1
+        case ready = 2
+        case failed = 3
+        case go = 4
+    }
+
+    var kind: UInt32
+    var step: UInt32 = 0
+    var errno: Int32 = 0
+    var index: Int32 = -1
+
+    init(_ kind: Kind) {
+        self.kind = kind.rawValue
+    }
+
+    init(_ failure: LaunchFailure) {
+        kind = Kind.failed.rawValue
+        step = failure.step.rawValue
+        errno = failure.errno.rawValue
+        index = failure.index
+    }
+}
+
+/// The child's steps, in their order.
+public enum LaunchStep: UInt32, Sendable, CaseIterable {
+    case controlGroups = 1
+    case namespaces
+    case session
+    case propagation
+    case attachRoot
+    case enterRoot
+    case hostname
+    case loopback
+    case mount
+    case device
+    case deviceLink
+    case console
+    case sysctl
+    case maskedPath
+    case readonlyPath
+    case sealMount
+    case oomScore
+    case limit
+    case standardStreams
+    case user
+    case groups
+    case boundingSet
+    case setIdentity
+    case capabilities
+    case workingDirectory
+    case noNewPrivileges
+    case parent
+    case seccomp
+    case initProcess
+    case execute
+}
+
+/// A step that failed in the child.
+struct LaunchFailure: Error {
+    let step: LaunchStep
+    let errno: Errno
+    /// Index into the plan's list that the step works on, -1 where there is none.
+    let index: Int32
+
+    init(_ step: LaunchStep, _ errno: Errno, _ index: Int = -1) {
+        self.step = step
+        self.errno = errno
+        self.index = Int32(truncatingIfNeeded: index)
+    }
+}
+
+/// Turns a `zn_` result into a value or a ``LaunchFailure``.
+@inline(__always) @discardableResult
+func attempt(_ step: LaunchStep, _ result: CInt, index: Int = -1) throws(LaunchFailure) -> CInt {
+    if result >= 0 { return result }
+    throw LaunchFailure(step, Errno(rawValue: -result), index)
+}

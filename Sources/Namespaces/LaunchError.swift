@@ -1,0 +1,155 @@
+// SPDX-License-Identifier: Apache-2.0
+// SPDX-FileCopyrightText: ZoneRuntime authors
+
+public import LinuxSystem
+
+/// Why a zone's process could not be started: the step, the kernel's reason, and a sentence with the path or value.
+public struct LaunchError: Error, Sendable, CustomStringConvertible {
+    /// The child's step; `nil` where the parent failed.
+    public let step: LaunchStep?
+    public let errno: Errno
+    /// What was attempted, on what.
+    public let sentence: String
+
+    init(step: LaunchStep?, errno: Errno, sentence: String) {
+        self.step = step
+        self.errno = errno
+        self.sentence = sentence
+    }
+
+    init(_ error: SystemError) {
+        self.init(step: nil, errno: error.errno, sentence: "\(error)")
+    }
+
+    public var description: String { sentence }
+}
+
+/// The parts of a plan that error sentences need, kept by the parent while the child works.
+struct LaunchDescription {
+    private let mounts: [String]
+    private let devices: [String]
+    private let maskedPaths: [String]
+    private let readonlyPaths: [String]
+    private let sysctls: [String]
+    private let limits: [CInt]
+    private let workingDirectory: String
+    private let program: String
+    private let user: String
+    private let searchPath: String
+
+    init(_ plan: borrowing LaunchPlan) {
+        mounts = plan.mounts.map { mount in
+            switch mount.source {
+            case .tree: mount.target
+            case .fileSystem(let type, _): "\(mount.target) (\(type))"
+            }
+        }
+        devices = plan.devices.map(\.path)
+        maskedPaths = plan.maskedPaths
+        readonlyPaths = plan.readonlyPaths
+        sysctls = plan.sysctls.map { "\($0.name)=\($0.value)" }
+        limits = plan.process.limits.map(\.resource)
+        workingDirectory = plan.process.workingDirectory
+        program = plan.process.arguments.first ?? ""
+        user =
+            switch plan.process.user {
+            case .ids(let uid, let gid, _): "\(uid):\(gid)"
+            case .named(let request): request.text
+            }
+        searchPath = ProgramSearch.path(in: plan.process.environment)
+    }
+
+    /// Writes the sentence for a failure message.
+    func error(_ message: Message) -> LaunchError {
+        let errno = Errno(rawValue: message.errno)
+        guard let step = LaunchStep(rawValue: message.step) else {
+            return LaunchError(step: nil, errno: errno, sentence: "the first process sent a step \(message.step) unknown here")
+        }
+        let index = Int(message.index)
+        let reason = errno.message
+        let sentence: String
+        switch step {
+        case .execute: sentence = programSentence(errno)
+        case .user: sentence = userSentence(errno)
+        case .mount where errno == .loop && index < mounts.count && index >= 0:
+            sentence = "mount on \(mounts[index]): the path leads through a symbolic link of the image's, which could redirect it"
+        default:
+            let subject = subject(step, index)
+            sentence = "\(step.attempt)\(subject.isEmpty ? "" : " \(subject)"): \(reason)"
+        }
+        return LaunchError(step: step, errno: errno, sentence: sentence)
+    }
+
+    private func programSentence(_ errno: Errno) -> String {
+        switch errno {
+        case .noEntry where !program.contains("/"):
+            "exec: \"\(program)\": executable file not found in $PATH (\(searchPath))"
+        case .noEntry: "exec: \"\(program)\": no such file or directory (or its interpreter is missing)"
+        case .accessDenied: "exec: \"\(program)\": permission denied (not an executable file, or a directory)"
+        case .badExecutable: "exec: \"\(program)\": exec format error (built for another machine, or a script without #!)"
+        default: "exec: \"\(program)\": \(errno.message)"
+        }
+    }
+
+    private func userSentence(_ errno: Errno) -> String {
+        switch errno {
+        case .noEntry: "user \"\(user)\": not found in the zone's /etc/passwd or /etc/group"
+        default: "user \"\(user)\": \(errno.message)"
+        }
+    }
+
+    private func subject(_ step: LaunchStep, _ index: Int) -> String {
+        let list: [String]
+        switch step {
+        case .mount, .sealMount: list = mounts
+        case .device: list = devices
+        case .deviceLink: list = DeviceSetup.links.map { "/dev/\($0.name)" }
+        case .maskedPath: list = maskedPaths
+        case .readonlyPath: list = readonlyPaths
+        case .sysctl: list = sysctls
+        case .limit: list = limits.map { "number \($0)" }
+        case .workingDirectory: return workingDirectory
+        case .setIdentity: return user
+        default: return ""
+        }
+        return list.indices.contains(index) ? list[index] : ""
+    }
+}
+
+extension LaunchStep {
+    /// What the step attempts, as the beginning of a sentence.
+    var attempt: String {
+        switch self {
+        case .controlGroups: "enter the control groups"
+        case .namespaces: "enter the namespaces"
+        case .session: "start a session"
+        case .propagation: "make the mounts private"
+        case .attachRoot: "attach the root file system"
+        case .enterRoot: "change into the root file system"
+        case .hostname: "set the host name"
+        case .loopback: "bring up the loopback interface"
+        case .mount: "mount on"
+        case .device: "make the device"
+        case .deviceLink: "make the link"
+        case .console: "open the terminal"
+        case .sysctl: "set the sysctl"
+        case .maskedPath: "mask"
+        case .readonlyPath: "make read-only"
+        case .sealMount: "make the mount read-only"
+        case .oomScore: "set oom_score_adj"
+        case .limit: "set the resource limit"
+        case .standardStreams: "set up stdin, stdout and stderr"
+        case .user: "look up the user"
+        case .groups: "set the groups"
+        case .boundingSet: "reduce the capability bounding set"
+        case .setIdentity: "change to the user"
+        case .capabilities: "set the capabilities"
+        case .workingDirectory: "change to the working directory"
+        case .noNewPrivileges: "set no_new_privs"
+        case .parent: "talk to zonectl"
+        case .seccomp: "load the seccomp filter"
+        case .initProcess: "start the program below init"
+        case .execute: "exec"
+        }
+    }
+}

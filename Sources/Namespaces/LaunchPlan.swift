@@ -1,0 +1,154 @@
+// SPDX-License-Identifier: Apache-2.0
+// SPDX-FileCopyrightText: ZoneRuntime authors
+
+public import LinuxSystem
+
+/// Everything that a zone's process needs to start, as flat values with every host path already opened.
+///
+/// The parent makes it; the child only follows it, step by step (``ChildSetup``). Descriptors in it are numbers owned
+/// by `descriptors`, which keeps them open until the child has its own copy.
+public struct LaunchPlan: ~Copyable {
+    /// Namespaces to make.
+    public var newNamespaces: NamespaceSet = []
+    /// A process whose namespaces are joined, for `exec`: its pidfd and the kinds.
+    public var joined: JoinedNamespaces?
+    public var cgroup = CGroupEntry()
+    public var hostname: String?
+    public var domainname: String?
+    /// The new root, nil to keep the one of the joined mount namespace.
+    public var root: RootPlan?
+    public var mounts: [MountPlan] = []
+    public var devices: [DevicePlan] = []
+    public var maskedPaths: [String] = []
+    public var readonlyPaths: [String] = []
+    /// Names with dots or slashes below /proc/sys, and values.
+    public var sysctls: [(name: String, value: String)] = []
+    public var bringsUpLoopback = false
+    public var process = ProcessPlan()
+    public var descriptors = DescriptorBag()
+
+    public init() {}
+}
+
+/// Namespaces of a running process.
+public struct JoinedNamespaces: Sendable {
+    public let pidfd: CInt
+    public let kinds: NamespaceSet
+
+    public init(pidfd: CInt, kinds: NamespaceSet) {
+        self.pidfd = pidfd
+        self.kinds = kinds
+    }
+}
+
+/// Where the process is put into control groups.
+public struct CGroupEntry: Sendable {
+    /// A v2 directory for `CLONE_INTO_CGROUP`.
+    public var unified: CInt?
+    /// Open v1 `tasks` files. The child writes itself into them, see ``ChildSetup/joinControlGroups``.
+    public var tasks: [CInt] = []
+
+    public init() {}
+}
+
+/// The zone's root directory.
+public struct RootPlan: Sendable {
+    /// A detached mount, from `fsmount(2)` or `open_tree(2)`.
+    public var tree: CInt
+    /// A host directory on which the root is attached for the moment before it becomes `/`, in the zone's own mount
+    /// namespace only.
+    public var anchor: String
+    public var isReadOnly: Bool
+
+    public init(tree: CInt, anchor: String, isReadOnly: Bool) {
+        self.tree = tree
+        self.anchor = anchor
+        self.isReadOnly = isReadOnly
+    }
+}
+
+/// A device node in the zone.
+public struct DevicePlan: Sendable {
+    /// Absolute inside the zone.
+    public var path: String
+    public var isBlock: Bool
+    public var major: UInt32
+    public var minor: UInt32
+    public var mode: UInt32
+    public var uid: UInt32
+    public var gid: UInt32
+
+    public init(path: String, isBlock: Bool, major: UInt32, minor: UInt32, mode: UInt32, uid: UInt32, gid: UInt32) {
+        self.path = path
+        self.isBlock = isBlock
+        self.major = major
+        self.minor = minor
+        self.mode = mode
+        self.uid = uid
+        self.gid = gid
+    }
+}
+
+/// The program and its rights.
+public struct ProcessPlan: Sendable {
+    public enum User: Sendable, Equatable {
+        case ids(uid: UInt32, gid: UInt32, groups: [UInt32])
+        /// Looked up in the zone's own /etc/passwd and /etc/group.
+        case named(UserRequest)
+    }
+
+    public var arguments: [String] = []
+    public var environment: [String] = []
+    /// Absolute inside the zone.
+    public var workingDirectory = "/"
+    /// Makes the working directory where the image names one that it does not hold, as docker does.
+    public var createsWorkingDirectory = false
+    public var user = User.ids(uid: 0, gid: 0, groups: [])
+    public var umask: UInt32 = 0o022
+    /// A pty of the zone's own becomes stdin, stdout, stderr and controlling terminal; its master is sent to the parent.
+    public var terminal: WindowSize?
+    public var hasTerminal = false
+    /// Descriptors that become 0, 1 and 2 where there is no terminal.
+    public var standard: (input: CInt, output: CInt, error: CInt) = (0, 1, 2)
+    public var capabilities: CapabilityPlan?
+    public var limits: [LimitPlan] = []
+    public var setsNoNewPrivileges = false
+    public var oomScoreAdjustment: Int?
+    /// A compiled filter (`struct sock_filter[]`), and flags for `seccomp(2)`.
+    public var seccomp: (instructions: [UInt8], flags: UInt32)?
+    /// Keeps a small init as the zone's pid 1, which reaps orphans and passes signals on to the program.
+    public var runsInit = false
+
+    public init() {}
+}
+
+/// A resource limit, see setrlimit(2).
+public struct LimitPlan: Sendable {
+    public var resource: CInt
+    public var soft: UInt64
+    public var hard: UInt64
+
+    public init(resource: CInt, soft: UInt64, hard: UInt64) {
+        self.resource = resource
+        self.soft = soft
+        self.hard = hard
+    }
+}
+
+/// Owns descriptors that are referred to by number.
+public struct DescriptorBag: ~Copyable {
+    private var numbers: [CInt] = []
+
+    public init() {}
+
+    /// Takes ownership and returns the number, valid as long as the bag lives.
+    public mutating func adopt(_ descriptor: consuming Descriptor) -> CInt {
+        let raw = descriptor.release()
+        numbers.append(raw)
+        return raw
+    }
+
+    deinit {
+        for raw in numbers { _ = Descriptor(owning: raw) }
+    }
+}
