@@ -37,8 +37,8 @@ let package = Package(
         layer("OCI"),
         // L2: siblings, none imports another.
         layer("Seccomp", ["LinuxSystem", "OCI", "CSeccomp"]),
-        layer("Namespaces", ["LinuxSystem", "CCap", "CNetlink"]),
-        layer("CGroups", ["LinuxSystem", "OCI"]),
+        layer("Namespaces", ["LinuxSystem", "CLinux", "CCap", "CNetlink"]),
+        layer("CGroups", ["LinuxSystem", "OCI", "CLinux"]),
         layer("Images", ["LinuxSystem", "OCI", "CArchive", "CNettle"]),
         layer("HVBridge", ["LinuxSystem"]),
         // L3: zones.

@@ -1,0 +1,123 @@
+// SPDX-License-Identifier: Apache-2.0
+// SPDX-FileCopyrightText: ZoneRuntime authors
+
+import Glibc
+import LinuxSystem
+
+/// The files of one group's directory.
+struct CGroupFiles: ~Copyable {
+    let directory: Descriptor
+    let path: String
+
+    init(_ path: String) throws(SystemError) {
+        directory = try Descriptor.open(path, [.path, .directory])
+        self.path = path
+    }
+
+    /// Writes one value; errors name the file and the value.
+    func write(_ file: String, _ value: String) throws(SystemError) {
+        let descriptor: Descriptor
+        do throws(SystemError) {
+            descriptor = try directory.open(file, [.writeOnly], resolve: .beneath)
+        } catch {
+            throw error.during("open", "\(path)/\(file)")
+        }
+        try descriptor.writeOnce(value, "\(path)/\(file)")
+    }
+
+    /// Reads a small file as text without the last new line.
+    func read(_ file: String) throws(SystemError) -> String {
+        do throws(SystemError) {
+            let text = String(decoding: try directory.readFile(file), as: UTF8.self)
+            return text.hasSuffix("\n") ? String(text.dropLast()) : text
+        } catch {
+            throw error.during("read", "\(path)/\(file)")
+        }
+    }
+
+    func exists(_ file: String) -> Bool {
+        (try? directory.status(file)) != nil
+    }
+
+    /// Returns the value of a line `key value` in a flat-keyed file, 0 where there is none.
+    func counter(_ key: String, in file: String) throws(SystemError) -> Int {
+        for line in try read(file).split(separator: "\n") {
+            let parts = line.split(separator: " ")
+            if parts.count == 2, parts[0] == key { return Int(parts[1]) ?? 0 }
+        }
+        return 0
+    }
+
+    /// Makes a group's directory and the ones above it below the hierarchy's root; one that exists is kept.
+    static func make(_ path: String) throws(SystemError) {
+        if mkdir(path, 0o755) == 0 { return }
+        let reason = Errno(rawValue: errno)
+        if reason == .exists { return }
+        guard reason == .noEntry, let slash = path.lastIndex(of: "/"), slash != path.startIndex else {
+            throw SystemError("mkdir", path, reason)
+        }
+        try make(String(path[..<slash]))
+        if mkdir(path, 0o755) != 0, errno != EEXIST { throw SystemError("mkdir", path, Errno(rawValue: errno)) }
+    }
+
+    /// Removes a group and the groups below it, which a zone with a delegated tree may have made.
+    static func remove(_ path: String) throws(SystemError) {
+        var delay: Int32 = 1
+        while true {
+            if rmdir(path) == 0 { return }
+            let reason = Errno(rawValue: errno)
+            switch reason {
+            case .noEntry: return
+            case .busy, .notEmpty:
+                // Groups below, or a process that has ended but is not gone yet: the latter takes moments.
+                try removeChildren(path)
+                if rmdir(path) == 0 || errno == ENOENT { return }
+                if delay > 512 { throw SystemError("rmdir", path, .busy) }
+                pause(milliseconds: delay)
+                delay *= 2
+            default: throw SystemError("rmdir", path, reason)
+            }
+        }
+    }
+
+    private static func removeChildren(_ path: String) throws(SystemError) {
+        let directory: Descriptor
+        do throws(SystemError) { directory = try Descriptor.open(path, [.readOnly, .directory]) } catch {
+            if error.errno == .noEntry { return }
+            throw error
+        }
+        for name in try directory.entries() {
+            guard let status = try? directory.status(name), status.kind == .directory else { continue }
+            try remove("\(path)/\(name)")
+        }
+    }
+
+    /// Returns the processes of a group and of the groups below it.
+    static func processes(_ path: String) throws(SystemError) -> [Int32] {
+        let text: [UInt8]
+        do throws(SystemError) { text = try readHostFile("\(path)/cgroup.procs") } catch {
+            if error.errno == .noEntry || error.errno == .noDevice { return [] }
+            throw error
+        }
+        var pids = String(decoding: text, as: UTF8.self).split(separator: "\n").compactMap { Int32($0) }
+        let directory = try Descriptor.open(path, [.readOnly, .directory])
+        for name in try directory.entries() {
+            guard let status = try? directory.status(name), status.kind == .directory else { continue }
+            pids += try processes("\(path)/\(name)")
+        }
+        return pids
+    }
+
+    /// Kills processes: all at once where the kernel can (`cgroup.kill`, Linux 5.14), else one by one.
+    static func killAll(_ pids: [Int32], unified: CGroupDirectory?) throws(SystemError) {
+        if let unified {
+            let group = try CGroupFiles(unified.path)
+            if group.exists("cgroup.kill") { return try group.write("cgroup.kill", "1") }
+        }
+        for pid in pids where pid > 0 {
+            // Between reading the list and this call the process may have ended.
+            guard let process = try? ProcessHandle(pid: pid) else { continue }
+            try? process.signal(SIGKILL)
+        }
+    }
+}
