@@ -1,0 +1,153 @@
+# SPDX-License-Identifier: Apache-2.0
+# SPDX-FileCopyrightText: ZoneRuntime authors
+"""Fixtures of the integration suite. What a test asks for is in `fixture.ZoneHost`."""
+
+import hashlib
+import os
+import pathlib
+import shutil
+import subprocess
+import tempfile
+
+import layouts
+import pytest
+from fixture import ZoneHost
+
+REPOSITORY = pathlib.Path(__file__).resolve().parents[2]
+
+
+def pytest_configure(config):
+    config.addinivalue_line("markers", "anyone: does not need root")
+
+
+def pytest_collection_modifyitems(items):
+    if os.geteuid() != 0:
+        reason = pytest.mark.skip(reason="needs root: zonectl makes zones only for root; run the suite with sudo")
+        for item in items:
+            if not item.get_closest_marker("anyone"):
+                item.add_marker(reason)
+
+
+def _digest(path):
+    return hashlib.sha256(pathlib.Path(path).read_bytes()).hexdigest()
+
+
+@pytest.fixture(scope="session")
+def session_folder():
+    """A folder that everybody may enter, so that ordinary users reach the executable in it."""
+    folder = pathlib.Path(tempfile.mkdtemp(prefix="zonectl-test-"))
+    folder.chmod(0o755)
+    yield folder
+    shutil.rmtree(folder, ignore_errors=True)
+
+
+@pytest.fixture(scope="session")
+def executable(session_folder):
+    """A copy of zonectl: it stays the same when somebody builds meanwhile, and must be the same at the end."""
+    source = pathlib.Path(os.environ.get("ZONECTL", REPOSITORY / ".build/release/zonectl"))
+    if not source.is_file():
+        pytest.exit(f"{source} does not exist: run `make build` first, or name the executable in ZONECTL", 4)
+    copy = session_folder / "zonectl"
+    shutil.copy(source, copy)
+    copy.chmod(0o755)
+    before = _digest(copy)
+    yield copy
+    assert _digest(copy) == before, f"{copy} was changed by a zone"
+
+
+@pytest.fixture(scope="session")
+def busybox_layout(session_folder):
+    """The busybox image as images/busybox/build makes it."""
+    output = session_folder / "busybox"
+    build = REPOSITORY / "images/busybox/build"
+    made = subprocess.run([build, output], capture_output=True, text=True, timeout=120)
+    assert made.returncode == 0, f"{build} failed with {made.returncode}: {made.stdout}{made.stderr}"
+    return output
+
+
+@pytest.fixture(scope="session")
+def busybox(busybox_layout):
+    """The bytes of a static busybox, for images of the tests' own."""
+    return layouts.find_busybox(busybox_layout)
+
+
+@pytest.fixture(scope="session")
+def session_store(session_folder, executable, busybox_layout):
+    """A store that holds busybox, imported once. Its images must be the same at the end."""
+    host = ZoneHost(executable, session_folder / "import", session_folder / "store")
+    host.run("image", "import", busybox_layout, "--name", "busybox").ok(stdout=None)
+    # Fills the caches, so that no test finds their files new.
+    host.run("run", "--rm", "busybox", "true").ok()
+    left = host.close()
+    assert not left, "left by the first zone:\n  " + "\n  ".join(left)
+    layers = session_folder / "store" / "layers"
+    before = layouts.tree_digest(layers)
+    yield session_folder / "store"
+    assert layouts.tree_digest(layers) == before, f"the image's layers in {layers} were changed"
+
+
+def _finish(host, folder):
+    left = host.close()
+    shutil.rmtree(folder, ignore_errors=True)
+    if left:
+        pytest.fail("left behind (and now removed):\n  " + "\n  ".join(left), pytrace=False)
+
+
+@pytest.fixture
+def test_folder():
+    """A folder of the test's own, which everybody may enter."""
+    folder = pathlib.Path(tempfile.mkdtemp(prefix="zonectl-case-"))
+    folder.chmod(0o755)
+    yield folder
+    shutil.rmtree(folder, ignore_errors=True)
+
+
+@pytest.fixture
+def zone_host(executable, session_store, test_folder):
+    """zonectl with a root of the test's own and the shared store; images are only read."""
+    host = ZoneHost(executable, test_folder, session_store)
+    yield host
+    _finish(host, test_folder)
+
+
+@pytest.fixture
+def own_store(executable, session_store, test_folder):
+    """As `zone_host`, with a copy of the store that the test may change or break."""
+    store = test_folder / "store"
+    subprocess.run(["cp", "-a", session_store, store], check=True, timeout=60)
+    host = ZoneHost(executable, test_folder, store)
+    yield host
+    _finish(host, test_folder)
+
+
+@pytest.fixture
+def plain_host(executable, test_folder):
+    """zonectl with an empty store and no image: for what needs neither root nor zones."""
+    host = ZoneHost(executable, test_folder, test_folder / "store")
+    yield host
+    _finish(host, test_folder)
+
+
+@pytest.fixture
+def import_rootfs(own_store, busybox, test_folder):
+    """Makes an image of the test's own: busybox with more members; returns its name."""
+
+    def make(name, *more, without=(), command=("sh",)):
+        path = test_folder / f"{name}.tar"
+        path.write_bytes(layouts.archive(layouts.rootfs(busybox, *more, without=without)))
+        own_store.run("image", "import", path, "--name", name, "--cmd", *command).exits(0)
+        return name
+
+    return make
+
+
+@pytest.fixture(scope="session")
+def strace():
+    """The path of strace, for tests that watch or break system calls."""
+    found = shutil.which("strace")
+    if not found:
+        pytest.skip("strace is not installed (Debian package strace)")
+    probe = subprocess.run([found, "-o", "/dev/null", "true"], capture_output=True, text=True, timeout=20)
+    if probe.returncode != 0:
+        pytest.skip(f"strace may not trace here: {probe.stderr.strip()}")
+    return found

@@ -1,0 +1,188 @@
+# SPDX-License-Identifier: Apache-2.0
+# SPDX-FileCopyrightText: ZoneRuntime authors
+"""SIGKILL of zonectl at any moment: the next zonectl shows the truth and cleans up."""
+
+import os
+import random
+import signal
+import subprocess
+import time
+
+import pytest
+from leaks import alive, read, until
+
+
+def kill_hard(process):
+    """Kills only zonectl itself and reaps it."""
+    os.kill(process.pid, signal.SIGKILL)
+    process.wait(20)
+
+
+def processes_of(host, name):
+    """Live processes in a zone's control groups, by what the host says."""
+    found = set()
+    for pid in filter(str.isdigit, os.listdir("/proc")):
+        if f"/{name}" in read(f"/proc/{pid}/cgroup") and alive(pid):
+            found.add(int(pid))
+    return found
+
+
+def truth(host, name):
+    """Checks that what is listed is what there is, and returns the status."""
+    zone = host.listed().get(name)
+    if zone is None:
+        assert not processes_of(host, name), "processes of a zone that is not listed"
+        return None
+    if zone["status"] == "running":
+        assert zone["pid"] in processes_of(host, name), zone
+    if zone["status"] == "stopped":
+        assert not processes_of(host, name) and zone["pid"] == 0, zone
+    return zone["status"]
+
+
+@pytest.mark.parametrize("options", [[], ["--rm"], ["--init"]], ids=["kept", "rm", "init"])
+def test_killed_while_the_zone_runs(zone_host, options):
+    name = zone_host.start(options=options)
+    kill_hard(zone_host.process(name))
+    until(lambda: truth(zone_host, name) != "running", 0.3)
+    assert truth(zone_host, name) in ("running", "stopped")
+    zone_host.run("rm", "-f", name).exits(0)
+    assert truth(zone_host, name) is None
+    zone_host.run("run", "--rm", "--name", name, "busybox", "echo", "again").ok(stdout="again\n")
+
+
+def test_killed_zone_can_still_be_used_if_it_runs(zone_host):
+    name = zone_host.start()
+    kill_hard(zone_host.process(name))
+    if truth(zone_host, name) == "running":
+        zone_host.run("exec", name, "echo", "x").ok(stdout="x\n")
+        zone_host.run("kill", name).ok()
+    assert until(lambda: truth(zone_host, name) == "stopped", 5)
+    zone_host.run("rm", name).exits(0)
+
+
+def test_first_process_that_dies_afterwards_is_seen(zone_host):
+    name = zone_host.start()
+    pid = zone_host.pid(name)
+    kill_hard(zone_host.process(name))
+    if alive(pid):
+        os.kill(pid, signal.SIGKILL)
+    assert until(lambda: truth(zone_host, name) == "stopped", 5)
+    zone_host.run("exec", name, "true").fails(125, name)
+    zone_host.run("rm", name).exits(0)
+
+
+def test_another_process_with_the_old_number_is_not_the_zone(zone_host):
+    """A state file that names a living process which is not the zone's must not make it running, nor kill it."""
+    name = zone_host.start()
+    pid = zone_host.pid(name)
+    kill_hard(zone_host.process(name))
+    if alive(pid):
+        os.kill(pid, signal.SIGKILL)
+    assert until(lambda: truth(zone_host, name) == "stopped", 5)
+    stranger = subprocess.Popen(["sleep", "1000"])
+    zone_host.defer(lambda: (stranger.kill(), stranger.wait()))
+    for folder, _, files in os.walk(zone_host.root):
+        for file in files:
+            path = os.path.join(folder, file)
+            text = read(path)
+            if f'"pid":{pid}' in text.replace(" ", ""):
+                with open(path, "w") as out:
+                    out.write(text.replace(str(pid), str(stranger.pid)))
+    assert zone_host.status(name) == "stopped"
+    zone_host.run("rm", "-f", name).exits(0)
+    assert alive(stranger.pid), "rm -f killed a process that is not the zone's"
+
+
+def test_exec_that_is_killed_leaves_the_zone(zone_host):
+    name = zone_host.start()
+    process = zone_host.popen("exec", name, "sleep", "1000")
+    until(lambda: len(processes_of(zone_host, name)) == 2, 5)
+    kill_hard(process)
+    assert truth(zone_host, name) == "running"
+    zone_host.run("rm", "-f", name).exits(0)
+
+
+def clean_up(host, name):
+    """What a person does after a crash; every step must work."""
+    if truth(host, name) is not None:
+        host.run("rm", "-f", name).exits(0)
+    assert truth(host, name) is None
+    groups = [path for path in host.leaks.find() if "process" in path or "group" in path]
+    assert not groups, groups
+
+
+@pytest.mark.parametrize("options", [["--rm"], []], ids=["rm", "kept"])
+def test_killed_at_random_moments_of_the_start(zone_host, options):
+    chance = random.Random(2)
+    name = zone_host.name()
+    words = ["run", "--name", name, *options, "busybox", "true"]
+    begin = time.monotonic()
+    zone_host.run(*words).exits(0)
+    whole = time.monotonic() - begin
+    zone_host.remove(name)
+    for _ in range(30):
+        process = zone_host.popen(*words, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
+        # The moment is the point of the test, so this waits without a condition.
+        time.sleep(chance.uniform(0, whole * 1.2))
+        kill_hard(process)
+        clean_up(zone_host, name)
+    zone_host.run("run", "--rm", "--name", name, "busybox", "echo", "again").ok(stdout="again\n")
+
+
+def calls_of(trace):
+    """The system calls in a trace as (name, how many-th of that name)."""
+    count, calls = {}, []
+    for line in read(trace).splitlines():
+        name = line.split("(")[0].strip()
+        if name.isidentifier():
+            count[name] = count.get(name, 0) + 1
+            calls.append((name, count[name]))
+    return calls
+
+
+@pytest.mark.parametrize("verb", ["run", "rm", "image import"])
+def test_killed_at_system_calls(own_store, strace, verb, busybox_layout):
+    """Kills zonectl at twenty calls spread evenly over its life, or at all with ZONECTL_TEST_EVERY_CALL=1."""
+    name = own_store.name()
+    trace = own_store.path("trace")
+    words = {
+        "run": ["run", "--rm", "--name", name, "busybox", "true"],
+        "rm": ["rm", name],
+        "image import": ["image", "import", busybox_layout, "--name", "again"],
+    }[verb]
+
+    def prepare():
+        if verb == "rm":
+            own_store.run("run", "--name", name, "busybox", "true").exits(0)
+
+    prepare()
+    own_store.run(*words, wrap=[strace, "-qq", "-o", trace]).exits(0)
+    calls = calls_of(trace)
+    # Not the calls of the program's start, before it can have done anything, and not each of the many writes.
+    calls = [
+        call
+        for call in calls
+        if call[0] not in ("execve", "exit_group", "mmap", "munmap", "mprotect", "brk") and call[1] < 100
+    ]
+    step = 1 if os.environ.get("ZONECTL_TEST_EVERY_CALL") else max(1, len(calls) // 20)
+    for call, number in calls[::step]:
+        prepare()
+        inject = [
+            strace,
+            "-qq",
+            "-o",
+            "/dev/null",
+            "-e",
+            f"trace={call}",
+            "-e",
+            f"inject={call}:signal=SIGKILL:when={number}",
+        ]
+        own_store.run(*words, wrap=inject)
+        try:
+            clean_up(own_store, name)
+            if verb != "rm":
+                own_store.run(*words).exits(0)
+        except AssertionError as error:
+            raise AssertionError(f"after SIGKILL at {call} number {number}: {error}") from None
+    own_store.run("run", "--rm", "--name", name, "busybox", "echo", "again").ok(stdout="again\n")
