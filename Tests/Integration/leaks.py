@@ -79,7 +79,7 @@ class LeakCheck:
 
     def find(self):
         """Names everything that is left, after giving what is just ending a moment to end."""
-        until(lambda: not self._processes(), seconds=2)
+        until(lambda: not self._processes(), seconds=1)
         return [sentence for sentence, _ in self._all()]
 
     def clean(self):
