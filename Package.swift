@@ -46,7 +46,7 @@ let package = Package(
         // L4: the command.
         .executableTarget(
             name: "zonectl",
-            dependencies: ["LinuxSystem", "OCI", "ZoneRuntime"],
+            dependencies: ["CLinux", "LinuxSystem", "OCI", "Images", "ZoneRuntime"],
             swiftSettings: strict
         ),
     ]

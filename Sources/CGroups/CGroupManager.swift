@@ -34,6 +34,11 @@ public struct CGroupDirectory: Sendable, Equatable {
     public let hierarchy: String
     /// Absolute host path.
     public let path: String
+
+    public init(hierarchy: String, path: String) {
+        self.hierarchy = hierarchy
+        self.path = path
+    }
 }
 
 /// Open descriptors of a zone's groups.
@@ -78,6 +83,14 @@ public enum CGroups {
             throw SystemError("limit", "cgroup controller \(name) is not mounted on this host", .notSupported)
         }
         return LegacyCGroups(layout: layout, path: path, wanted: LegacyCGroups.always.union(asked))
+    }
+
+    /// Where a zone's groups can be, whatever limits it was started with: for one whose record is lost.
+    public static func everyPossible(_ layout: CGroupLayout, path: String) -> [CGroupDirectory] {
+        let legacy = layout.legacy.map {
+            CGroupDirectory(hierarchy: $0.controllers.joined(separator: ","), path: "\($0.mountPoint)/\(path)")
+        }
+        return legacy + (layout.unified.map { [CGroupDirectory(hierarchy: "", path: "\($0)/\(path)")] } ?? [])
     }
 
     /// A manager for groups that were recorded earlier, for example to remove them.

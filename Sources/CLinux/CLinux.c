@@ -131,6 +131,9 @@ static int set_attributes(int fd, const char *path, bool recursive, uint64_t set
 int zn_mount_setattr(int fd, bool recursive, uint64_t set, uint64_t clear, uint64_t propagation) {
     return set_attributes(fd, "", recursive, set, clear, propagation);
 }
+int zn_mount_overlay(const char *target, const char *options) {
+    return RESULT(mount("overlay", target, "overlay", 0, options));
+}
 int zn_set_root_propagation(unsigned long propagation) {
     return RESULT(mount(NULL, "/", NULL, MS_REC | propagation, NULL));
 }
@@ -297,6 +300,11 @@ unsigned int zn_minor(dev_t device) { return minor(device); }
 uint64_t zn_tiocgptpeer(void) { return TIOCGPTPEER; }
 
 // --- The running executable ----------------------------------------------------------------------------------------
+
+// Volatile, as its content changes after compilation.
+__attribute__((section(".zonectl_commit"), used)) static const volatile char commit[48] = "unknown";
+const char *zn_commit(void) { return (const char *)commit; }
+
 
 int zn_reexec_read_only(char *const *argv, char *const *envp) {
     struct statfs info;

@@ -120,3 +120,31 @@ public struct FileStatus: Sendable, Equatable {
         return FileStatus(status)
     }
 }
+
+/// The calling process's own output streams, which it does not own.
+public enum StandardStream: CInt, Sendable {
+    case output = 1
+    case error = 2
+
+    /// Writes all bytes.
+    public func write(_ bytes: [UInt8]) throws(SystemError) {
+        var done = 0
+        while done < bytes.count {
+            let count = bytes.withUnsafeBytes { buffer in
+                buffer.baseAddress.map { zn_write(rawValue, $0 + done, buffer.count - done) } ?? 0
+            }
+            // Not `check`: a descriptor that the caller closed is the caller's doing, not a mistake of ours.
+            if count < 0 { throw SystemError("write", "", Errno(rawValue: CInt(-count))) }
+            done += count
+        }
+    }
+
+    /// Makes sure that 0, 1 and 2 are open, so that no file opened later is taken for one of them. Those that were
+    /// closed are opened so that reading and writing fail: a closed stdout must not look like a working one.
+    public static func reserve() {
+        for number in CInt(0)...2 where zn_fcntl(number, F_GETFD, 0) < 0 {
+            // O_PATH: neither read nor write works on it. The lowest free number is this one.
+            _ = zn_openat(AT_FDCWD, "/", OpenFlags.path.rawValue, 0)
+        }
+    }
+}

@@ -111,3 +111,8 @@ public func pause(milliseconds: CInt) {
     var entry = pollfd(fd: -1, events: 0, revents: 0)
     _ = zn_poll(&entry, 0, milliseconds)
 }
+
+/// The calling process's number.
+public func getProcessID() -> Int32 {
+    getpid()
+}

@@ -63,3 +63,27 @@ public struct RawMode: ~Copyable {
         _ = tcsetattr(descriptor, TCSADRAIN, &settings)
     }
 }
+
+/// Reads and writes on terminals and the streams that are joined to them.
+public enum ConsoleIO {
+    /// Reads what is there, up to `count` bytes; empty at the end, `nil` when the terminal's other end is closed (`EIO`).
+    public static func read(_ descriptor: CInt, _ count: Int) throws(SystemError) -> [UInt8]? {
+        var buffer = [UInt8](repeating: 0, count: count)
+        let size = buffer.withUnsafeMutableBytes { bytes in
+            bytes.baseAddress.map { zn_read(descriptor, $0, count) } ?? 0
+        }
+        if size == -Int(EIO) { return nil }
+        buffer.removeLast(count - (try check(size, "read from terminal")))
+        return buffer
+    }
+
+    /// Writes what fits now and returns how many bytes that were.
+    public static func write(_ descriptor: CInt, _ bytes: [UInt8]) throws(SystemError) -> Int {
+        let size = bytes.withUnsafeBytes { buffer in
+            buffer.baseAddress.map { zn_write(descriptor, $0, buffer.count) } ?? 0
+        }
+        // Whoever read the output is gone, or the terminal is: nothing more can be shown, which is no failure of ours.
+        if size == -Int(EIO) || size == -Int(EPIPE) { return bytes.count }
+        return try check(size, "write to terminal")
+    }
+}

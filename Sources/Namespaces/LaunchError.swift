@@ -31,7 +31,7 @@ struct LaunchDescription {
     private let maskedPaths: [String]
     private let readonlyPaths: [String]
     private let sysctls: [String]
-    private let limits: [CInt]
+    private let limits: [String]
     private let workingDirectory: String
     private let program: String
     private let user: String
@@ -48,7 +48,7 @@ struct LaunchDescription {
         maskedPaths = plan.maskedPaths
         readonlyPaths = plan.readonlyPaths
         sysctls = plan.sysctls.map { "\($0.name)=\($0.value)" }
-        limits = plan.process.limits.map(\.resource)
+        limits = plan.process.limits.map { "\($0.name)=\($0.soft):\($0.hard)" }
         workingDirectory = plan.process.workingDirectory
         program = plan.process.arguments.first ?? ""
         user =
@@ -107,7 +107,7 @@ struct LaunchDescription {
         case .maskedPath: list = maskedPaths
         case .readonlyPath: list = readonlyPaths
         case .sysctl: list = sysctls
-        case .limit: list = limits.map { "number \($0)" }
+        case .limit: list = limits
         case .workingDirectory: return workingDirectory
         case .setIdentity: return user
         default: return ""

@@ -53,15 +53,22 @@ public struct CGroupEntry: Sendable {
 
 /// The zone's root directory.
 public struct RootPlan: Sendable {
-    /// A detached mount, from `fsmount(2)` or `open_tree(2)`.
-    public var tree: CInt
+    public enum Source: Sendable {
+        /// A detached mount, from `fsmount(2)` or `open_tree(2)`.
+        case tree(CInt)
+        /// An overlay to be mounted by the child with mount(2): kernels before 6.8 take no more than 256 bytes of
+        /// `lowerdir` through fsconfig(2). Relative layer names are below `directory`.
+        case overlay(options: String, directory: String)
+    }
+
+    public var source: Source
     /// A host directory on which the root is attached for the moment before it becomes `/`, in the zone's own mount
     /// namespace only.
     public var anchor: String
     public var isReadOnly: Bool
 
-    public init(tree: CInt, anchor: String, isReadOnly: Bool) {
-        self.tree = tree
+    public init(_ source: Source, anchor: String, isReadOnly: Bool) {
+        self.source = source
         self.anchor = anchor
         self.isReadOnly = isReadOnly
     }
@@ -124,11 +131,14 @@ public struct ProcessPlan: Sendable {
 
 /// A resource limit, see setrlimit(2).
 public struct LimitPlan: Sendable {
+    /// As it was asked for, for errors.
+    public var name: String
     public var resource: CInt
     public var soft: UInt64
     public var hard: UInt64
 
-    public init(resource: CInt, soft: UInt64, hard: UInt64) {
+    public init(name: String, resource: CInt, soft: UInt64, hard: UInt64) {
+        self.name = name
         self.resource = resource
         self.soft = soft
         self.hard = hard

@@ -87,7 +87,7 @@ struct MountSetup: ~Copyable {
             try attempt(.sealMount, zn_mount_setattr(entry.mount, false, readOnly, 0, 0), index: entry.index)
         }
         if let root, root.isReadOnly {
-            try attempt(.sealMount, zn_mount_setattr(root.tree, false, readOnly, 0, 0))
+            try attempt(.sealMount, zn_mount_setattr(inside.root, false, readOnly, 0, 0))
         }
     }
 }

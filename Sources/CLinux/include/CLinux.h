@@ -79,6 +79,8 @@ int zn_open_tree(int dirfd, const char *_Nonnull path, bool recursive);
 /// Attaches the mount `fromfd` on the file that `tofd` refers to; no path is looked up.
 int zn_move_mount(int fromfd, int tofd);
 int zn_mount_setattr(int fd, bool recursive, uint64_t set, uint64_t clear, uint64_t propagation);
+/// mount(2) of an overlay with all its options in one string.
+int zn_mount_overlay(const char *_Nonnull target, const char *_Nonnull options);
 /// Sets the propagation of the whole tree below `/`.
 int zn_set_root_propagation(unsigned long propagation);
 int zn_pivot_root(const char *_Nonnull new_root, const char *_Nonnull put_old);
@@ -131,6 +133,9 @@ int zn_bpf_attach_device(int cgroup_fd, int program_fd);
 unsigned int zn_major(dev_t device);
 unsigned int zn_minor(dev_t device);
 uint64_t zn_tiocgptpeer(void);
+
+/// The commit that the executable was built from; `make build` writes it into a section of the finished file.
+const char *_Nonnull zn_commit(void);
 
 /// Makes sure that the running executable is reached through a read-only mount, so that no zone can write to it
 /// through /proc/PID/exe (CVE-2019-5736): where it is not, executes the same file again through a detached

@@ -1,0 +1,109 @@
+// SPDX-License-Identifier: Apache-2.0
+// SPDX-FileCopyrightText: ZoneRuntime authors
+
+import LinuxSystem
+import Namespaces
+
+/// A zone's root: an overlay of its own changes over the image's shared, once unpacked layers.
+struct OverlayRoot {
+    /// Absolute directories, topmost first.
+    let layers: [String]
+    /// STORE: holds the skeleton.
+    let store: String
+    /// STORE/zones/NAME: gets `upper` and `work`.
+    let zone: String
+
+    /// Longest value that fsconfig(2) takes.
+    private static let longestOption = 255
+
+    /// Prepares the overlay. The mount is made here, detached, so that the kernel's reasons reach the user in full and
+    /// nothing is left when this process dies.
+    func prepare(
+        anchor: String,
+        isReadOnly: Bool,
+        in folder: borrowing Descriptor,
+        _ descriptors: inout DescriptorBag
+    ) throws(ZoneError) -> RootPlan {
+        do throws(SystemError) {
+            try folder.makeDirectory("upper", mode: 0o755)
+            try folder.makeDirectory("work", mode: 0o700)
+        } catch {
+            throw ZoneError("make the folders of the zone's changes", error)
+        }
+        do throws(SystemError) {
+            var mount: Descriptor?
+            do throws(SystemError) { mount = try mountDetached() } catch {
+                // Made on first use, so that a start costs no look at it.
+                guard error.errno == .noEntry else { throw error }
+                try Skeleton.make(in: store)
+                mount = try mountDetached()
+            }
+            if let mount {
+                return RootPlan(.tree(descriptors.adopt(mount)), anchor: anchor, isReadOnly: isReadOnly)
+            }
+            return RootPlan(.overlay(options: try legacyOptions(), directory: store), anchor: anchor, isReadOnly: isReadOnly)
+        } catch {
+            throw ZoneError("mount the zone's overlay file system", error)
+        }
+    }
+
+    private var lower: [String] { layers + ["\(store)/\(Skeleton.name)"] }
+
+    /// Mounts through the new calls; `nil` where the kernel takes only one `lowerdir` string and ours is too long.
+    private func mountDetached() throws(SystemError) -> Descriptor? {
+        let context = try FileSystemContext("overlay")
+        let paths = lower
+        // One option a layer since Linux 6.8; before that one string, in which ':' separates and '\\' escapes.
+        if paths.allSatisfy({ $0.utf8.count <= OverlayRoot.longestOption }),
+            try context.trySet("lowerdir+", paths[0])
+        {
+            for path in paths.dropFirst() { try context.set("lowerdir+", path) }
+        } else {
+            let joined = paths.map(OverlayRoot.escaped).joined(separator: ":")
+            if joined.utf8.count > OverlayRoot.longestOption { return nil }
+            try context.set("lowerdir", joined)
+        }
+        try context.set("upperdir", "\(zone)/upper")
+        try context.set("workdir", "\(zone)/work")
+        return try context.mount()
+    }
+
+    /// The same for mount(2), which takes a page of options: names relative to the store leave room for 50 layers.
+    private func legacyOptions() throws(SystemError) -> String {
+        let names = lower.map { path in
+            path.hasPrefix(store + "/") ? String(path.dropFirst(store.utf8.count + 1)) : path
+        }
+        let options = "lowerdir=\(names.map(OverlayRoot.escaped).joined(separator: ":")),upperdir=\(zone)/upper,workdir=\(zone)/work"
+        if options.utf8.count > 4095 {
+            throw SystemError("mount overlay", "\(layers.count) layers are more than this kernel takes in one page", .tooBig)
+        }
+        return options
+    }
+
+    private static func escaped(_ path: String) -> String {
+        path.contains(where: { $0 == ":" || $0 == "\\" || $0 == "," })
+            ? path.reduce(into: "") { $0 += $1 == ":" || $1 == "\\" || $1 == "," ? "\\\($1)" : String($1) } : path
+    }
+}
+
+/// The lowest layer of every zone: the mount points that each needs, so that none is made in the zone's own changes.
+enum Skeleton {
+    static let name = "skeleton"
+
+    static func make(in store: String) throws(SystemError) {
+        let folder = try Descriptor.makePath(store, mode: 0o711)
+        let temporary = ".\(name).\(getProcessID())"
+        try folder.removeTree(temporary)
+        try folder.makeDirectory(temporary, mode: 0o755)
+        let root = try folder.open(temporary, [.readOnly, .directory], resolve: .beneath)
+        for directory in ["proc", "sys", "dev", "etc"] { try root.makeDirectory(directory, mode: 0o755) }
+        for file in NetworkFiles.names {
+            _ = try root.open("etc/\(file)", [.writeOnly, .create, .exclusive], mode: 0o644, resolve: .beneath)
+        }
+        do throws(SystemError) { try folder.rename(temporary, to: name, replace: false) } catch {
+            // Another zonectl was faster: the result is the same.
+            try folder.removeTree(temporary)
+            if error.errno != .exists && error.errno != .notEmpty { throw error }
+        }
+    }
+}

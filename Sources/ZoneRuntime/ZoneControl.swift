@@ -1,0 +1,139 @@
+// SPDX-License-Identifier: Apache-2.0
+// SPDX-FileCopyrightText: ZoneRuntime authors
+
+import CGroups
+import Glibc
+import Images
+import LinuxSystem
+import OCI
+
+/// Signals, stops and removes zones.
+public struct ZoneControl: Sendable {
+    private let store: ZoneStore
+
+    public init(_ folders: ZoneFolders) {
+        store = ZoneStore(folders)
+    }
+
+    /// Sends a signal to the zone's first process.
+    public func kill(_ name: String, signal: Int32) throws(ZoneError) {
+        let entry = try store.find(name)
+        let process = try entry.state.runningProcess(for: "kill", of: entry.name)
+        try send(signal, to: process, of: entry.name)
+    }
+
+    /// Asks the zone's first process to end, and kills the zone after `seconds` without success. Returns once the zone
+    /// has ended; a zone that is stopped already is fine.
+    public func stop(_ name: String, seconds: Int) throws(ZoneError) {
+        let entry = try store.find(name)
+        if case .stopped = entry.state { return }
+        let process = try entry.state.runningProcess(for: "stop", of: entry.name)
+        let handle: ProcessHandle
+        do throws(SystemError) { handle = try ProcessHandle(pid: process.pid) } catch { return }
+        guard process.isAlive else { return }
+        let signal = try stopSignal(entry.name)
+        do throws(SystemError) {
+            try handle.signal(signal)
+            let milliseconds = min(seconds, 86_400) * 1000
+            if milliseconds > 0, try handle.waitUntilEnded(milliseconds: milliseconds) { return settle(entry) }
+            try handle.signal(SIGKILL)
+            // Not even SIGKILL ends a process that hangs in a driver.
+            if try handle.waitUntilEnded(milliseconds: 10_000) { return settle(entry) }
+        } catch {
+            if error.errno == .noProcess { return settle(entry) }
+            throw ZoneError("stop zone \(entry.name)", error)
+        }
+        throw ZoneError(.wrongState, "stop: zone \(entry.name) does not end, even by SIGKILL", hint: "its first process may hang in the kernel: look at /proc/\(process.pid)/stack")
+    }
+
+    /// Gives the `zonectl` that stays with the zone a moment to record the end, or to remove the zone if it was told so:
+    /// who stops a zone may want its name again at once.
+    private func settle(_ entry: ZoneStore.Entry) {
+        for _ in 0..<200 {
+            guard let keeper = entry.record?.keeper, keeper.isAlive else { return }
+            // A record that cannot be read is for the next command to report.
+            guard let record = try? store.record(of: entry.name), record.phase == .running else { return }
+            pause(milliseconds: 10)
+        }
+    }
+
+    /// What the zone's image asks for, or SIGTERM.
+    private func stopSignal(_ name: String) throws(ZoneError) -> Int32 {
+        // Without its definition or image a zone can still be stopped.
+        guard let definition = try store.definition(of: name),
+            let text = (try? store.folders.images.find(definition.image))?.configuration.config?.stopSignal
+        else { return SIGTERM }
+        return SignalName.number(of: text) ?? SIGTERM
+    }
+
+    private func send(_ signal: Int32, to process: RecordedProcess, of name: String) throws(ZoneError) {
+        do throws(SystemError) {
+            let handle = try ProcessHandle(pid: process.pid)
+            guard process.isAlive else { throw SystemError("kill", name, .noProcess) }
+            try handle.signal(signal)
+        } catch {
+            if error.errno == .noProcess { throw ZoneError(.wrongState, "kill: zone \(name) is not running") }
+            throw ZoneError("kill zone \(name)", error)
+        }
+    }
+
+    /// Removes a zone and everything that it has; `force` ends it first.
+    public func remove(_ name: String, force: Bool) throws(ZoneError) {
+        let entry = try store.find(name)
+        switch entry.state {
+        case .running where !force:
+            throw ZoneError(.wrongState, "rm: zone \(entry.name) is running", hint: "stop it first, or use 'zonectl rm -f \(entry.name)'")
+        case .creating where !force:
+            throw ZoneError(.wrongState, "rm: zone \(entry.name) is just being created", hint: "use 'zonectl rm -f \(entry.name)' to stop that")
+        case .creating, .running:
+            try end(entry)
+        case .stopped, .damaged: break
+        }
+        let claim = try store.lock(entry.name)
+        // Read again under the lock: a start that was under way may have recorded its groups since.
+        let groups = try recordedGroups(entry.name)
+        if !groups.isEmpty { try killAll(groups, entry.name) }
+        try store.erase(entry.name, cgroups: groups)
+        drop(claim)
+    }
+
+    private func recordedGroups(_ name: String) throws(ZoneError) -> [CGroupDirectory] {
+        do throws(ZoneError) {
+            if let record = try store.record(of: name) { return record.cgroups.map(\.directory) }
+        } catch {
+            // The record is damaged: the groups are where every zone's are.
+        }
+        let layout = try attempting("find the control groups") { () throws(SystemError) in try CGroupLayout.ofHost() }
+        let path = "\(store.folders.cgroupParent)/\(name)"
+        return CGroups.everyPossible(layout, path: path).filter { (try? FileStatus.of($0.path)) != nil }
+    }
+
+    /// Ends a zone that runs, or the `zonectl` that is starting it.
+    private func end(_ entry: ZoneStore.Entry) throws(ZoneError) {
+        do throws(SystemError) {
+            if case .creating = entry.state, let keeper = entry.record?.keeper {
+                // It rolls back by itself only while it lives; killed, its child sees the channel close and exits.
+                let handle = try ProcessHandle(pid: keeper.pid)
+                if keeper.isAlive { try handle.signal(SIGKILL) }
+                _ = try handle.waitUntilEnded(milliseconds: 5000)
+                return
+            }
+            guard case .running(let process) = entry.state else { return }
+            let handle = try ProcessHandle(pid: process.pid)
+            guard process.isAlive else { return }
+            try handle.signal(SIGKILL)
+            _ = try handle.waitUntilEnded(milliseconds: 10_000)
+        } catch {
+            if error.errno != .noProcess { throw ZoneError("end zone \(entry.name)", error) }
+        }
+    }
+
+    private func killAll(_ groups: [CGroupDirectory], _ name: String) throws(ZoneError) {
+        do throws(SystemError) {
+            if try CGroups.manager(recorded: groups).kill() { return }
+        } catch {
+            throw ZoneError("end the processes of zone \(name)", error)
+        }
+        throw ZoneError(.wrongState, "rm: processes of zone \(name) do not end, even by SIGKILL", hint: "they may hang in the kernel; try again later")
+    }
+}

@@ -1,0 +1,97 @@
+// SPDX-License-Identifier: Apache-2.0
+// SPDX-FileCopyrightText: ZoneRuntime authors
+
+public import OCI
+
+/// What a zone is: everything that `run` was told, as it is kept and as `inspect` shows it.
+public struct ZoneDefinition: JSONRecord, Sendable, Equatable {
+    public enum Network: String, JSONCodable, CaseIterable, Sendable {
+        /// A network namespace with only `lo`.
+        case none
+        /// The host's own network.
+        case host
+    }
+
+    public var name = ""
+    public var type = "container"
+    public var image = ""
+    public var imageDigest: Digest?
+    /// Replaces the image's command.
+    public var command: [String] = []
+    /// Replaces the image's entrypoint; an empty string removes it.
+    public var entrypoint: String?
+    public var hostname: String?
+    public var environment: [String] = []
+    public var workingDirectory: String?
+    public var user: String?
+    public var isInteractive = false
+    public var hasTerminal = false
+    public var autoRemove = false
+    public var runsInit = false
+    public var isReadOnly = false
+    public var mounts: [Spec.Mount] = []
+    public var devices: [DeviceRequest] = []
+    public var network = Network.none
+    public var resources = Spec.Resources()
+    public var addedCapabilities: [String] = []
+    public var droppedCapabilities: [String] = []
+    /// `unconfined`, or the absolute path of a profile; the default profile where nothing is said.
+    public var seccompProfile: String?
+    public var allowsNewPrivileges = false
+    public var limits: [Spec.ResourceLimit] = []
+    public var sysctls: [String: String] = [:]
+    public var labels: [String: String] = [:]
+
+    public init() {}
+
+    public mutating func visit(_ visitor: inout some FieldVisitor) throws(JSONError) {
+        try visitor.required("name", &name)
+        try visitor.required("type", &type)
+        try visitor.required("image", &image)
+        try visitor.field("imageDigest", &imageDigest)
+        try visitor.field("command", &command)
+        try visitor.field("entrypoint", &entrypoint)
+        try visitor.field("hostname", &hostname)
+        try visitor.field("environment", &environment)
+        try visitor.field("workingDirectory", &workingDirectory)
+        try visitor.field("user", &user)
+        try visitor.field("interactive", &isInteractive)
+        try visitor.field("terminal", &hasTerminal)
+        try visitor.field("autoRemove", &autoRemove)
+        try visitor.field("init", &runsInit)
+        try visitor.field("readOnly", &isReadOnly)
+        try visitor.field("mounts", &mounts)
+        try visitor.field("devices", &devices)
+        try visitor.field("network", &network)
+        try visitor.field("resources", &resources)
+        try visitor.field("addedCapabilities", &addedCapabilities)
+        try visitor.field("droppedCapabilities", &droppedCapabilities)
+        try visitor.field("seccompProfile", &seccompProfile)
+        try visitor.field("allowsNewPrivileges", &allowsNewPrivileges)
+        try visitor.field("limits", &limits)
+        try visitor.field("sysctls", &sysctls)
+        try visitor.field("labels", &labels)
+    }
+
+    /// A device of the host's that the zone gets.
+    public struct DeviceRequest: JSONRecord, Sendable, Equatable {
+        public var source = ""
+        public var target = ""
+        /// Of `r`, `w`, `m`.
+        public var access = "rwm"
+
+        public init() {}
+
+        public init(source: String, target: String, access: String) {
+            self.source = source
+            self.target = target
+            self.access = access
+        }
+
+        public mutating func visit(_ visitor: inout some FieldVisitor) throws(JSONError) {
+            try visitor.required("source", &source)
+            try visitor.required("target", &target)
+            try visitor.required("access", &access)
+        }
+    }
+}

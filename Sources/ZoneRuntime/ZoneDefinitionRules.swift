@@ -1,0 +1,52 @@
+// SPDX-License-Identifier: Apache-2.0
+// SPDX-FileCopyrightText: ZoneRuntime authors
+
+import Namespaces
+
+/// What a definition may say; each rule in one place for the command line and for files.
+extension ZoneDefinition {
+    /// Makes sure that a user is written as one.
+    public static func validateUser(_ text: String) throws(ZoneError) {
+        _ = try PlanBuilder.userRequest(text)
+    }
+
+    /// The full name of a capability given as `CAP_CHOWN`, `chown` or `CHOWN`; `nil` where there is none such.
+    public static func capabilityName(_ text: String) -> String? {
+        Capability.number(of: text).flatMap { Capability.name(of: $0) }
+    }
+
+    /// Where something may be mounted: an absolute path, but neither the root nor the kernel's file systems, which the
+    /// zone's own tools and our masks rely on.
+    public static func mountTarget(_ path: String, _ option: String) throws(ZoneError) -> String {
+        let parts = path.split(separator: "/")
+        guard path.hasPrefix("/"), !parts.isEmpty, !parts.contains(".."), !parts.contains(".") else {
+            throw ZoneError(
+                .invalid, "\(option): target \"\(path)\" is not an absolute path in the zone",
+                hint: "it must begin with '/', be more than that, and hold no '..'")
+        }
+        if ["proc", "sys"].contains(parts[0]) {
+            throw ZoneError(.invalid, "\(option): target \"\(path)\" is inside the zone's own /\(parts[0])", hint: "mount it elsewhere")
+        }
+        return "/" + parts.joined(separator: "/")
+    }
+
+    /// Parameters that exist once per IPC namespace; everything else below kernel and fs is the host's.
+    private static let ipcParameters: Set<String> = [
+        "kernel.msgmax", "kernel.msgmnb", "kernel.msgmni", "kernel.sem", "kernel.shmall", "kernel.shmmax",
+        "kernel.shmmni", "kernel.shm_rmid_forced",
+    ]
+
+    /// Makes sure that a kernel parameter is the zone's own and not the host's.
+    public static func validateSysctl(_ name: String, network: Network) throws(ZoneError) {
+        let dotted = name.contains("/") ? String(name.map { $0 == "/" ? "." : $0 }) : name
+        if name.split(separator: "/").contains("..") { throw ZoneError(.invalid, "--sysctl \"\(name)\" is not a parameter") }
+        if ipcParameters.contains(dotted) || dotted.hasPrefix("fs.mqueue.") { return }
+        if dotted.hasPrefix("net.") {
+            if network != .host { return }
+            throw ZoneError(.invalid, "--sysctl \(name): with --network host this would change the host", hint: "set it on the host, or give the zone a network of its own")
+        }
+        throw ZoneError(
+            .invalid, "--sysctl \(name): is not a parameter of the zone's own namespaces",
+            hint: "net.*, fs.mqueue.*, kernel.msg*, kernel.sem and kernel.shm* are; others would change the host")
+    }
+}

@@ -1,0 +1,112 @@
+// SPDX-License-Identifier: Apache-2.0
+// SPDX-FileCopyrightText: ZoneRuntime authors
+
+import CGroups
+import Glibc
+import LinuxSystem
+import Namespaces
+import OCI
+import Seccomp
+
+/// A process that is added to a running zone.
+public struct ExecRequest: Sendable {
+    public var arguments: [String] = []
+    /// Added to the zone's own, or in place of entries of the same name.
+    public var environment: [String] = []
+    public var workingDirectory: String?
+    public var user: String?
+    public var isInteractive = false
+    public var hasTerminal = false
+
+    public init() {}
+}
+
+/// Executes a program in a running zone and stays with it until it ends.
+public struct ZoneExecutor: Sendable {
+    private let store: ZoneStore
+
+    public init(_ folders: ZoneFolders) {
+        store = ZoneStore(folders)
+    }
+
+    /// Returns the program's exit status, as a shell shows it.
+    public func exec(_ request: ExecRequest, in name: String) throws(ZoneError) -> Int32 {
+        let signals = try attempting("wait for signals") { () throws(SystemError) in try SignalQueue(.forwarded) }
+        let entry = try store.find(name)
+        let zone = entry.name
+        let target = try entry.state.runningProcess(for: "exec", of: zone)
+        guard let spec = try store.configuration(of: zone), let definition = try store.definition(of: zone) else {
+            throw ZoneError(.wrongState, "exec: zone \(zone) has lost its configuration", hint: "'zonectl rm -f \(zone)' removes it")
+        }
+        let first = try open(target, zone)
+
+        var plan = LaunchPlan()
+        let kinds: NamespaceSet = [.mount, .uts, .ipc, .network, .pid, .cgroup]
+        plan.joined = JoinedNamespaces(pidfd: first.raw, kinds: kinds)
+        let groups = CGroups.manager(recorded: entry.record?.cgroups.map(\.directory) ?? [])
+        let handles = try attempting("open the control groups of zone \(zone)") { () throws(SystemError) in
+            try groups.open()
+        }
+        plan.cgroup.unified = handles.unified
+        plan.cgroup.tasks = handles.tasks
+        let process = try self.process(request, spec)
+        let seccomp = try SeccompPolicy(definition.seccompProfile).program(
+            cache: store.folders.seccompCache, capabilities: process.capabilities?.bounding ?? [])
+        plan.process = try PlanBuilder.process(process, seccomp)
+        if !request.isInteractive && !request.hasTerminal {
+            let null = try attempting("open stdin") { () throws(SystemError) in
+                try Descriptor.open("/dev/null", [.readOnly])
+            }
+            plan.process.standard.input = plan.descriptors.adopt(null)
+        }
+
+        let launching = try start(plan, zone)
+        let session = ForegroundSession(
+            process: launching.process.raw, console: launching.console, passesInput: request.isInteractive)
+        try session.serve(signals) { (number) throws(SystemError) in try launching.process.signal(number) }
+        return try attempting("wait for the process in zone \(zone)") { () throws(SystemError) in
+            try launching.process.wait()
+        }.shellCode
+    }
+
+    private func start(_ plan: borrowing LaunchPlan, _ zone: String) throws(ZoneError) -> LaunchingProcess {
+        do throws(LaunchError) {
+            var launching = try LaunchingProcess.start(plan)
+            try launching.waitUntilReady()
+            try launching.release()
+            return launching
+        } catch {
+            throw ZoneError(error, zone: zone)
+        }
+    }
+
+    /// Opens the zone's first process and makes sure that it still is that process.
+    private func open(_ recorded: RecordedProcess, _ zone: String) throws(ZoneError) -> ProcessHandle {
+        let handle: ProcessHandle
+        do throws(SystemError) { handle = try ProcessHandle(pid: recorded.pid) } catch {
+            throw ZoneError(.wrongState, "exec: zone \(zone) has just ended")
+        }
+        // The number could have been given to another process between the look and the open, not after it.
+        guard recorded.isAlive else { throw ZoneError(.wrongState, "exec: zone \(zone) has just ended") }
+        return handle
+    }
+
+    private func process(_ request: ExecRequest, _ spec: Spec) throws(ZoneError) -> Spec.Process {
+        guard var process = spec.process else { throw ZoneError(.invalid, "config.json: process: is missing") }
+        process.args = request.arguments
+        process.terminal = request.hasTerminal
+        process.consoleSize = nil
+        if request.hasTerminal, let size = Terminal.size(of: 0) ?? Terminal.size(of: 1) {
+            process.consoleSize = Spec.ConsoleSize(height: size.rows, width: size.columns)
+        }
+        let added = request.hasTerminal ? ["TERM=xterm"] + request.environment : request.environment
+        let names = Set(added.map { $0.prefix { $0 != "=" } })
+        process.env = process.env.filter { !names.contains($0.prefix { $0 != "=" }) } + added
+        if let directory = request.workingDirectory { process.cwd = directory }
+        if let user = request.user {
+            process.user = Spec.User()
+            process.user.username = user
+        }
+        return process
+    }
+}

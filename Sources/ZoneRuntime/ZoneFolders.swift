@@ -1,0 +1,59 @@
+// SPDX-License-Identifier: Apache-2.0
+// SPDX-FileCopyrightText: ZoneRuntime authors
+
+import Glibc
+public import Images
+import LinuxSystem
+
+/// Where zones are kept.
+///
+///     ROOT/NAME/        state.json, config.json, hosts …: gone after a reboot
+///     STORE/images/     an OCI layout, STORE/layers/ its unpacked layers
+///     STORE/zones/NAME/ definition.json, upper/ and work/ of the zone's overlay; it exists as long as the zone does
+///     STORE/cache/      compiled seccomp filters
+public struct ZoneFolders: Sendable {
+    public static let defaultRoot = "/run/zonectl"
+    public static let defaultStore = "/var/lib/zonectl"
+
+    public let root: String
+    public let store: String
+
+    /// Takes absolute paths.
+    public init(root: String, store: String) throws(ZoneError) {
+        for (option, path) in [("--root", root), ("--store", store)] where !path.hasPrefix("/") {
+            throw ZoneError(.invalid, "\(option) \"\(path)\" is not an absolute path")
+        }
+        self.root = ZoneFolders.normalized(root)
+        self.store = ZoneFolders.normalized(store)
+    }
+
+    private static func normalized(_ path: String) -> String {
+        "/" + path.split(separator: "/").joined(separator: "/")
+    }
+
+    public var images: ImageStore { ImageStore(path: store) }
+
+    var zones: String { "\(store)/zones" }
+    var seccompCache: String { "\(store)/cache/seccomp" }
+
+    func volatile(_ name: String) -> String { "\(root)/\(name)" }
+    func persistent(_ name: String) -> String { "\(zones)/\(name)" }
+
+    /// The group above all zones' groups. Zones of another root must not meet ours, though they may share names.
+    var cgroupParent: String {
+        if root == ZoneFolders.defaultRoot { return "zonectl" }
+        // FNV-1a, 32 bits of it: a name, not a secret.
+        var hash: UInt64 = 0xcbf2_9ce4_8422_2325
+        for byte in root.utf8 { hash = (hash ^ UInt64(byte)) &* 0x100_0000_01b3 }
+        let digits = String(UInt32(truncatingIfNeeded: hash ^ hash >> 32), radix: 16)
+        return "zonectl-" + String(repeating: "0", count: 8 - digits.count) + digits
+    }
+
+    /// Fails early and clearly for a user without the rights that every change needs.
+    public static func requireRoot(_ verb: String) throws(ZoneError) {
+        if geteuid() == 0 { return }
+        throw ZoneError(
+            .notPermitted, "\(verb): operation not permitted: zones are made and changed by root only",
+            hint: "run it as root, for example with sudo")
+    }
+}

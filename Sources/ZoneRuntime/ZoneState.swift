@@ -1,0 +1,134 @@
+// SPDX-License-Identifier: Apache-2.0
+// SPDX-FileCopyrightText: ZoneRuntime authors
+
+import CGroups
+import LinuxSystem
+public import OCI
+
+/// What is recorded of a zone's run in `state.json`.
+public struct ZoneRecord: JSONRecord, Sendable, Equatable {
+    public enum Phase: String, JSONCodable, CaseIterable, Sendable {
+        case creating, running, stopped
+    }
+
+    public var ociVersion = Spec.version
+    public var id = ""
+    public var phase = Phase.creating
+    /// The zone's first process, 0 until there is one.
+    public var process = RecordedProcess()
+    /// The `zonectl` that starts the zone, or waits for it in the foreground.
+    public var keeper = RecordedProcess()
+    /// Seconds since 1970.
+    public var created: Int64 = 0
+    public var finished: Int64?
+    /// As a shell shows it; nil while the zone runs and when nobody was there to see it end.
+    public var exitCode: Int32?
+    /// Where the zone's control groups are: recorded before they are made.
+    public var cgroups: [RecordedCGroup] = []
+    public var image = ""
+    public var command: [String] = []
+
+    public init() {}
+
+    public mutating func visit(_ visitor: inout some FieldVisitor) throws(JSONError) {
+        try visitor.required("ociVersion", &ociVersion)
+        try visitor.required("id", &id)
+        try visitor.required("phase", &phase)
+        try visitor.required("process", &process)
+        try visitor.required("keeper", &keeper)
+        try visitor.required("created", &created)
+        try visitor.field("finished", &finished)
+        try visitor.field("exitCode", &exitCode)
+        try visitor.field("cgroups", &cgroups)
+        try visitor.required("image", &image)
+        try visitor.field("command", &command)
+    }
+}
+
+/// A process by pid and start time, which no later process can share.
+public struct RecordedProcess: JSONRecord, Sendable, Equatable {
+    public var pid: Int32 = 0
+    /// Clock ticks since boot, see proc_pid_stat(5).
+    public var startTime: UInt64 = 0
+
+    public init() {}
+
+    /// Records a process that runs now.
+    init(_ pid: Int32) throws(SystemError) {
+        self.pid = pid
+        startTime = try ProcessStatus(of: pid).startTime
+    }
+
+    public mutating func visit(_ visitor: inout some FieldVisitor) throws(JSONError) {
+        try visitor.required("pid", &pid)
+        try visitor.required("startTime", &startTime)
+    }
+
+    /// Whether that very process still runs.
+    var isAlive: Bool {
+        // No such process, or none that we may see: not alive.
+        guard pid > 0, let status = try? ProcessStatus(of: pid) else { return false }
+        return status.startTime == startTime && !status.isZombie
+    }
+}
+
+/// A control group in a record.
+public struct RecordedCGroup: JSONRecord, Sendable, Equatable {
+    public var hierarchy = ""
+    public var path = ""
+
+    public init() {}
+
+    init(_ directory: CGroupDirectory) {
+        hierarchy = directory.hierarchy
+        path = directory.path
+    }
+
+    public mutating func visit(_ visitor: inout some FieldVisitor) throws(JSONError) {
+        try visitor.field("hierarchy", &hierarchy)
+        try visitor.required("path", &path)
+    }
+
+    var directory: CGroupDirectory { CGroupDirectory(hierarchy: hierarchy, path: path) }
+}
+
+/// What a zone is doing now, with what only that state has. An operation takes the state that it needs.
+public enum ZoneState: Sendable, Equatable {
+    /// A `zonectl` is making it.
+    case creating
+    case running(RecordedProcess)
+    /// `nil`: nobody saw how it ended.
+    case stopped(exitCode: Int32?)
+    /// Its files cannot be read; it can only be removed.
+    case damaged(String)
+
+    /// The OCI word, runtime.md "State".
+    public var word: String {
+        switch self {
+        case .creating: "creating"
+        case .running: "running"
+        case .stopped: "stopped"
+        case .damaged: "damaged"
+        }
+    }
+
+    /// Compares the record with the processes that there are.
+    init(_ record: ZoneRecord) {
+        switch record.phase {
+        case .creating where record.keeper.isAlive: self = .creating
+        // Recorded as running, but whoever waited for it is gone too, or it ended this moment.
+        case .running where record.process.isAlive: self = .running(record.process)
+        case .creating, .running, .stopped: self = .stopped(exitCode: record.exitCode)
+        }
+    }
+
+    /// The first process of a running zone, or an error that says why `verb` cannot be done.
+    func runningProcess(for verb: String, of name: String) throws(ZoneError) -> RecordedProcess {
+        switch self {
+        case .running(let process): return process
+        case .creating: throw ZoneError(.wrongState, "\(verb): zone \(name) is just being created", hint: "try again in a moment")
+        case .stopped: throw ZoneError(.wrongState, "\(verb): zone \(name) is not running")
+        case .damaged(let reason): throw ZoneError(.wrongState, "\(verb): zone \(name) is damaged: \(reason)", hint: "'zonectl rm -f \(name)' removes it")
+        }
+    }
+}

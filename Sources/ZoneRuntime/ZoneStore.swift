@@ -1,0 +1,180 @@
+// SPDX-License-Identifier: Apache-2.0
+// SPDX-FileCopyrightText: ZoneRuntime authors
+
+import CGroups
+import Glibc
+import LinuxSystem
+public import OCI
+
+/// Finds, claims and records zones on disk.
+public struct ZoneStore: Sendable {
+    public let folders: ZoneFolders
+
+    public init(_ folders: ZoneFolders) {
+        self.folders = folders
+    }
+
+    /// A zone as it was found.
+    public struct Entry: Sendable {
+        public let name: String
+        /// `nil` where the zone's making was interrupted before anything was recorded, or the file is damaged.
+        public let record: ZoneRecord?
+        public let state: ZoneState
+    }
+
+    // MARK: Looking
+
+    /// Returns all zones, by name.
+    public func list() throws(ZoneError) -> [Entry] {
+        let names: [String]
+        do throws(SystemError) {
+            let directory = try Descriptor.open(folders.zones, [.readOnly, .directory])
+            names = try directory.entries()
+        } catch {
+            if error.errno == .noEntry { return [] }
+            throw ZoneError("list zones", error)
+        }
+        return names.filter { ZoneName.isValid($0) }.sorted().map(entry)
+    }
+
+    /// Returns the zone of this name, or the only one whose name begins so.
+    public func find(_ name: String) throws(ZoneError) -> Entry {
+        if ZoneName.isValid(name), exists(name) { return entry(name) }
+        let matches = name.isEmpty ? [] : try list().filter { $0.name.hasPrefix(name) }
+        if let only = matches.first, matches.count == 1 { return only }
+        if matches.isEmpty {
+            throw ZoneError(.notFound, "no zone is named \"\(name)\"", hint: "'zonectl ls' lists all zones")
+        }
+        let names = matches.map(\.name).joined(separator: ", ")
+        throw ZoneError(.invalid, "\"\(name)\" could be any of \(names)", hint: "give more of the name")
+    }
+
+    private func exists(_ name: String) -> Bool {
+        // A name that cannot be looked up is none of a zone.
+        (try? FileStatus.of(folders.persistent(name))) != nil
+    }
+
+    private func entry(_ name: String) -> Entry {
+        do throws(ZoneError) {
+            let record = try record(of: name)
+            return Entry(name: name, record: record, state: record.map { ZoneState($0) } ?? .stopped(exitCode: nil))
+        } catch {
+            return Entry(name: name, record: nil, state: .damaged(error.detail))
+        }
+    }
+
+    /// Reads `state.json`; `nil` where there is none, for example after a reboot.
+    func record(of name: String) throws(ZoneError) -> ZoneRecord? {
+        try read("\(folders.volatile(name))/state.json")
+    }
+
+    /// Reads what the zone is; `nil` where its making was interrupted before that was written.
+    public func definition(of name: String) throws(ZoneError) -> ZoneDefinition? {
+        try read("\(folders.persistent(name))/definition.json")
+    }
+
+    /// Reads the configuration that the zone runs with.
+    public func configuration(of name: String) throws(ZoneError) -> Spec? {
+        try read("\(folders.volatile(name))/config.json")
+    }
+
+    private func read<Record: JSONRecord>(_ path: String) throws(ZoneError) -> Record? {
+        let bytes: [UInt8]
+        do throws(SystemError) { bytes = try readHostFile(path) } catch {
+            if error.errno == .noEntry || error.errno == .notDirectory { return nil }
+            throw ZoneError("read", error)
+        }
+        do throws(JSONError) { return try Record(parsing: bytes) } catch { throw ZoneError(file: path, error) }
+    }
+
+    // MARK: Claiming and changing
+
+    /// A zone that this process holds the lock of.
+    struct Claim: ~Copyable {
+        let name: String
+        /// STORE/zones/NAME, locked as long as this value lives.
+        let persistent: Descriptor
+    }
+
+    /// Makes the zone's persistent folder, which is what makes the name taken, and locks it.
+    func claim(_ wanted: String?) throws(ZoneError) -> Claim {
+        if let wanted { try ZoneName.validate(wanted) }
+        let zones = try attempting("make the folder of zones") { () throws(SystemError) in
+            try Descriptor.makePath(folders.zones, mode: 0o711)
+        }
+        for _ in 0..<64 {
+            let name = wanted ?? ZoneName.random()
+            do throws(SystemError) {
+                try zones.makeDirectory(name, mode: 0o711)
+                let folder = try zones.open(name, [.readOnly, .directory, .noFollow], resolve: .beneath)
+                _ = try folder.lock()
+                return Claim(name: name, persistent: folder)
+            } catch {
+                guard error.errno == .exists else { throw ZoneError("make zone \(name)", error) }
+                if wanted != nil {
+                    throw ZoneError(
+                        .exists, "name \"\(name)\" is taken by another zone",
+                        hint: "choose another --name, or remove that zone with 'zonectl rm \(name)'")
+                }
+            }
+        }
+        throw ZoneError(.exists, "no free name was found in 64 tries", hint: "choose one with --name")
+    }
+
+    /// Locks an existing zone; waits for a `zonectl` that is just changing it.
+    func lock(_ name: String) throws(ZoneError) -> Claim {
+        do throws(SystemError) {
+            let folder = try Descriptor.open(folders.persistent(name), [.readOnly, .directory, .noFollow])
+            _ = try folder.lock()
+            return Claim(name: name, persistent: folder)
+        } catch {
+            if error.errno == .noEntry { throw ZoneError(.notFound, "zone \(name) has just been removed") }
+            throw ZoneError("lock zone \(name)", error)
+        }
+    }
+
+    /// Opens ROOT/NAME, and makes it if it is missing.
+    func openVolatile(_ name: String) throws(ZoneError) -> Descriptor {
+        try attempting("make the state folder of zone \(name)") { () throws(SystemError) in
+            try Descriptor.makePath(folders.volatile(name), mode: 0o711)
+        }
+    }
+
+    /// Replaces the zone's `state.json`.
+    func write(_ record: ZoneRecord, in volatile: borrowing Descriptor) throws(ZoneError) {
+        do throws(SystemError) { try volatile.replaceFile("state.json", record.serialized()) } catch {
+            throw ZoneError("record zone \(record.id)", error)
+        }
+    }
+
+    /// Removes what is left of a zone: control groups first, the name last, so that whatever interrupts this leaves
+    /// something that can be listed and removed again.
+    func erase(_ name: String, cgroups: [CGroupDirectory]) throws(ZoneError) {
+        do throws(SystemError) {
+            if !cgroups.isEmpty { try CGroups.manager(recorded: cgroups).remove() }
+            // Neither folder needs to exist any more.
+            if let root = try openIfThere(folders.root) { try root.removeTree(name) }
+            if let zones = try openIfThere(folders.zones) { try zones.removeTree(name) }
+        } catch {
+            throw ZoneError("remove zone \(name)", error)
+        }
+    }
+
+    /// Removes a zone whose start did not succeed, with the groups that were recorded before they were made.
+    func eraseInterrupted(_ name: String) throws(ZoneError) {
+        let groups = try record(of: name)?.cgroups.map(\.directory) ?? []
+        do throws(SystemError) {
+            if !groups.isEmpty { _ = try CGroups.manager(recorded: groups).kill() }
+        } catch {
+            throw ZoneError("end the processes of zone \(name)", error)
+        }
+        try erase(name, cgroups: groups)
+    }
+
+    private func openIfThere(_ path: String) throws(SystemError) -> Descriptor? {
+        do throws(SystemError) { return try Descriptor.open(path, [.path, .directory]) } catch {
+            if error.errno == .noEntry { return nil }
+            throw error
+        }
+    }
+}

@@ -1,0 +1,85 @@
+// SPDX-License-Identifier: Apache-2.0
+// SPDX-FileCopyrightText: ZoneRuntime authors
+
+import ZoneRuntime
+
+/// One option of a command, as data: parsing, help and completion all come from it.
+struct Option: Sendable {
+    enum Kind: Sendable, Equatable {
+        /// `--rm`, `--rm=false`.
+        case flag
+        /// `--name NAME`, `--name=NAME`; the text is the placeholder in the help.
+        case value(String)
+    }
+
+    let name: String
+    let short: Character?
+    let kind: Kind
+    let help: String
+    /// Whether it may be given more than once; of others the last one counts.
+    let repeats: Bool
+
+    static func flag(_ name: String, _ short: Character? = nil, _ help: String) -> Option {
+        Option(name: name, short: short, kind: .flag, help: help, repeats: false)
+    }
+
+    static func value(_ name: String, _ short: Character? = nil, _ placeholder: String, _ help: String) -> Option {
+        Option(name: name, short: short, kind: .value(placeholder), help: help, repeats: false)
+    }
+
+    static func list(_ name: String, _ short: Character? = nil, _ placeholder: String, _ help: String) -> Option {
+        Option(name: name, short: short, kind: .value(placeholder), help: help, repeats: true)
+    }
+}
+
+/// A verb.
+struct Command: Sendable {
+    enum Group: String, CaseIterable, Sendable {
+        case run = "Run"
+        case look = "Look"
+        case images = "Images"
+        case other = "Other"
+    }
+
+    /// The verb, of one word or two (`image ls`), and other words for it.
+    let names: [String]
+    let group: Group
+    /// What follows the options, such as `NAME…`.
+    let operands: String
+    let summary: String
+    /// More for `help VERB`; may be empty.
+    var details = ""
+    let options: [Option]
+    /// Options end at the first operand, because what follows belongs to another program.
+    var endsOptionsAtOperand = false
+    /// Whether it changes anything on the host, which only root may.
+    var needsRoot = true
+    let run: @Sendable (Arguments, Context) throws(ZoneError) -> Int32
+
+    var name: String { names[0] }
+}
+
+/// What every command gets besides its own arguments.
+struct Context: Sendable {
+    let folders: ZoneFolders
+
+    var store: ZoneStore { ZoneStore(folders) }
+}
+
+/// A command's parsed arguments.
+struct Arguments: Sendable {
+    private(set) var operands: [String] = []
+    private var values: [String: [String]] = [:]
+
+    /// Whether a flag is set; the last mention counts.
+    func flag(_ option: Option) -> Bool { values[option.name]?.last == "true" }
+
+    /// The last value given.
+    func value(_ option: Option) -> String? { values[option.name]?.last }
+
+    /// All values given, in their order.
+    func list(_ option: Option) -> [String] { values[option.name] ?? [] }
+
+    mutating func add(_ option: Option, _ value: String) { values[option.name, default: []].append(value) }
+    mutating func add(operand: String) { operands.append(operand) }
+}

@@ -1,0 +1,45 @@
+// SPDX-License-Identifier: Apache-2.0
+// SPDX-FileCopyrightText: ZoneRuntime authors
+
+import ZoneRuntime
+
+/// All verbs.
+enum CommandTable {
+    static let all: [Command] = [
+        RunCommand.command, ExecCommand.command, StopCommand.command, KillCommand.command, RemoveCommand.command,
+        ListCommand.command, InspectCommand.command,
+        ImageListCommand.command, ImageImportCommand.command, ImageRemoveCommand.command,
+        VersionCommand.command, HelpCommand.command,
+    ]
+
+    /// Finds the verb at the beginning of some words, two words before one.
+    static func find(_ words: ArraySlice<String>) -> (command: Command, rest: ArraySlice<String>)? {
+        for count in [2, 1] where words.count >= count {
+            let name = words.prefix(count).joined(separator: " ")
+            if let command = all.first(where: { $0.names.contains(name) }) { return (command, words.dropFirst(count)) }
+        }
+        return nil
+    }
+
+    static func unknown(_ word: String, next: String?) -> ZoneError {
+        let families = Set(all.map(\.name).filter { $0.contains(" ") }.compactMap { $0.split(separator: " ").first.map(String.init) })
+        if families.contains(word) {
+            let verbs = all.map(\.name).filter { $0.hasPrefix(word + " ") }.map { "'zonectl \($0)'" }
+            let what = next.map { "unknown verb \"\(word) \($0)\"" } ?? "\(word) needs a verb"
+            return ZoneError(.invalid, what, hint: "there is \(verbs.joined(separator: ", "))")
+        }
+        let names = all.flatMap(\.names)
+        let hint = Suggestion.nearest(to: word, among: names).map { "did you mean '\($0)'? " } ?? ""
+        return ZoneError(.invalid, "unknown verb \"\(word)\"", hint: hint + "'zonectl help' lists the verbs")
+    }
+}
+
+/// Options before the verb.
+enum GlobalOption {
+    static let root = Option.value("root", nil, "DIR", "Folder of volatile state (default \(ZoneFolders.defaultRoot), or $ZONECTL_ROOT)")
+    static let store = Option.value("store", nil, "DIR", "Folder of images and zones (default \(ZoneFolders.defaultStore), or $ZONECTL_STORE)")
+    static let help = Option.flag("help", "h", "Show help")
+    static let version = Option.flag("version", nil, "Show the version")
+
+    static let all = [root, store, help, version]
+}

@@ -1,0 +1,49 @@
+// SPDX-License-Identifier: Apache-2.0
+// SPDX-FileCopyrightText: ZoneRuntime authors
+
+/// Help texts, made from the tables of commands.
+enum Help {
+    static func overview() -> String {
+        var text = """
+            zonectl runs isolated machines from images: zones.
+
+            Usage: zonectl [--root DIR] [--store DIR] VERB [OPTIONS] …
+
+            """
+        for group in Command.Group.allCases {
+            text += "\n\(group.rawValue):\n"
+            text += columns(CommandTable.all.filter { $0.group == group }.map { ($0.name, $0.summary) })
+        }
+        text += "\nOptions:\n" + options(GlobalOption.all)
+        text += "\n'zonectl help VERB' tells more about a verb. Start with: zonectl run busybox\n"
+        return text
+    }
+
+    static func text(_ command: Command) -> String {
+        let operands = command.operands.isEmpty ? "" : " \(command.operands)"
+        var text = "Usage: zonectl \(command.name)\(command.options.isEmpty ? "" : " [OPTIONS]")\(operands)\n\n"
+        text += command.summary + ".\n"
+        if !command.details.isEmpty { text += "\n\(command.details)\n" }
+        let others = command.names.dropFirst()
+        if !others.isEmpty { text += "\nAlso called: \(others.joined(separator: ", "))\n" }
+        return text + "\nOptions:\n" + options(command.options + [GlobalOption.help])
+    }
+
+    private static func options(_ options: [Option]) -> String {
+        columns(
+            options.map { option in
+                let short = option.short.map { "-\($0), " } ?? "    "
+                let value =
+                    switch option.kind {
+                    case .flag: ""
+                    case .value(let placeholder): " \(placeholder)"
+                    }
+                return ("\(short)--\(option.name)\(value)", option.help + (option.repeats ? " (may be repeated)" : ""))
+            })
+    }
+
+    private static func columns(_ rows: [(String, String)]) -> String {
+        let width = rows.map(\.0.count).max() ?? 0
+        return rows.map { "  \($0)\(String(repeating: " ", count: width - $0.count))   \($1)\n" }.joined()
+    }
+}

@@ -1,0 +1,201 @@
+// SPDX-License-Identifier: Apache-2.0
+// SPDX-FileCopyrightText: ZoneRuntime authors
+
+import Glibc
+import LinuxSystem
+import OCI
+import ZoneRuntime
+
+/// Parses the values of options. Each error names the option, what is wrong and what would be right.
+enum OptionValue {
+    // MARK: Limits
+
+    static func memory(_ text: String) throws(ZoneError) -> Spec.Memory {
+        guard let bytes = ByteSize.parse(text), bytes > 0 else {
+            throw ZoneError(.invalid, "--memory \"\(text)\" is not a size", hint: "give a number with k, M, G or T, such as 512M")
+        }
+        var memory = Spec.Memory()
+        memory.limit = bytes
+        // As docker: as much swap again as memory.
+        let (both, overflow) = bytes.multipliedReportingOverflow(by: 2)
+        memory.swap = overflow ? -1 : both
+        return memory
+    }
+
+    static func cpu(cpus: String?, shares: String?, set: String?) throws(ZoneError) -> Spec.CPU? {
+        if cpus == nil && shares == nil && set == nil { return nil }
+        var cpu = Spec.CPU()
+        if let cpus {
+            // 0.01 is the kernel's own minimum of 1 ms in a period of 100.
+            guard let number = Double(cpus), number.isFinite, number >= 0.01, number <= 8192 else {
+                throw ZoneError(.invalid, "--cpus \"\(cpus)\" is not a number of CPUs from 0.01 to 8192", hint: "1.5 means one and a half CPUs' time")
+            }
+            cpu.period = 100_000
+            cpu.quota = Int64((number * 100_000).rounded())
+        }
+        if let shares {
+            guard let number = UInt64(shares), (2...262_144).contains(number) else {
+                throw ZoneError(.invalid, "--cpu-shares \"\(shares)\" is not a number from 2 to 262144")
+            }
+            cpu.shares = number
+        }
+        if let set {
+            guard !set.isEmpty, set.utf8.allSatisfy({ ($0 >= 0x30 && $0 <= 0x39) || $0 == 0x2C || $0 == 0x2D }) else {
+                throw ZoneError(.invalid, "--cpuset-cpus \"\(set)\" is not a list of CPUs", hint: "such as 0-3,7")
+            }
+            cpu.cpus = set
+        }
+        return cpu
+    }
+
+    static func pids(_ text: String) throws(ZoneError) -> Spec.Pids {
+        guard let number = Int64(text), number >= -1, number <= 4_194_304 else {
+            throw ZoneError(.invalid, "--pids-limit \"\(text)\" is not a number from 1 to 4194304, or -1 for no limit")
+        }
+        return Spec.Pids(limit: number)
+    }
+
+    static func limit(_ text: String) throws(ZoneError) -> Spec.ResourceLimit {
+        let parts = text.split(separator: "=", maxSplits: 1, omittingEmptySubsequences: false).map(String.init)
+        guard parts.count == 2, ResourceLimits.shortNames.contains(parts[0]) else {
+            throw ZoneError(
+                .invalid, "--ulimit \"\(text)\" is not NAME=SOFT[:HARD]",
+                hint: "names are \(ResourceLimits.shortNames.joined(separator: ", "))")
+        }
+        let values = parts[1].split(separator: ":", omittingEmptySubsequences: false).map { text in
+            text == "-1" || text == "unlimited" ? UInt64.max : UInt64(text)
+        }
+        guard values.count <= 2, let soft = values.first ?? nil, let hard = values.last ?? nil else {
+            throw ZoneError(.invalid, "--ulimit \"\(text)\": limits are numbers, or -1 for none")
+        }
+        guard soft <= hard else { throw ZoneError(.invalid, "--ulimit \"\(text)\": the soft limit is above the hard limit") }
+        return Spec.ResourceLimit(type: "RLIMIT_\(parts[0].uppercased())", soft: soft, hard: hard)
+    }
+
+    // MARK: Identity
+
+    static func user(_ text: String) throws(ZoneError) -> String {
+        try ZoneDefinition.validateUser(text)
+        return text
+    }
+
+    static func hostname(_ text: String) throws(ZoneError) -> String {
+        let bytes = text.utf8
+        let isFine = bytes.allSatisfy { byte in
+            byte >= 0x30 && byte <= 0x39 || byte | 0x20 >= 0x61 && byte | 0x20 <= 0x7A || byte == 0x2D || byte == 0x2E
+        }
+        guard isFine, !bytes.isEmpty, bytes.count <= 64, bytes.first != 0x2D else {
+            throw ZoneError(.invalid, "--hostname \"\(text)\" is not a host name", hint: "1 to 64 letters, digits, '-' and '.'")
+        }
+        return text
+    }
+
+    static func network(_ text: String) throws(ZoneError) -> ZoneDefinition.Network {
+        guard let network = ZoneDefinition.Network(rawValue: text) else {
+            throw ZoneError(.invalid, "--network \"\(text)\" is not a network", hint: "there is none and host")
+        }
+        return network
+    }
+
+    // MARK: Environment
+
+    /// Entries of files first, then those of the command line. A name without a value takes the caller's, if set.
+    static func environment(files: [String], entries: [String]) throws(ZoneError) -> [String] {
+        var result: [String] = []
+        for path in files {
+            let bytes: [UInt8]
+            do throws(SystemError) { bytes = try readHostFile(path, limit: 1 << 20) } catch {
+                throw ZoneError("--env-file", error)
+            }
+            guard let text = String(validating: bytes, as: UTF8.self), !text.contains("\0") else {
+                throw ZoneError(.invalid, "--env-file \(path) is not a UTF-8 text")
+            }
+            for (index, line) in text.split(separator: "\n", omittingEmptySubsequences: false).enumerated() {
+                let entry = line.drop { $0 == " " || $0 == "\t" }
+                if entry.isEmpty || entry.hasPrefix("#") { continue }
+                let clean = String(entry.last == "\r" ? entry.dropLast() : entry)
+                if let value = try variable(clean, "--env-file \(path), line \(index + 1):") { result.append(value) }
+            }
+        }
+        for entry in entries {
+            if let value = try variable(entry, "--env") { result.append(value) }
+        }
+        return result
+    }
+
+    private static func variable(_ entry: String, _ place: String) throws(ZoneError) -> String? {
+        guard let first = entry.first, first != "=", !entry.prefix(while: { $0 != "=" }).contains(where: \.isWhitespace) else {
+            throw ZoneError(.invalid, "\(place) \"\(entry)\" is not NAME=VALUE or NAME")
+        }
+        if entry.contains("=") { return entry }
+        guard let value = getenv(entry) else { return nil }
+        return "\(entry)=\(String(cString: value))"
+    }
+
+    // MARK: Rights
+
+    static func capability(_ text: String, _ option: String) throws(ZoneError) -> String {
+        let name = text.uppercased()
+        if name == "ALL" { return name }
+        guard let known = ZoneDefinition.capabilityName(name) else {
+            throw ZoneError(.invalid, "\(option) \"\(text)\" is not a capability", hint: "capabilities(7) lists them; ALL means every one")
+        }
+        return known
+    }
+
+    static func applySecurity(_ text: String, to definition: inout ZoneDefinition) throws(ZoneError) {
+        let separator = text.firstIndex { $0 == "=" || $0 == ":" } ?? text.endIndex
+        let name = text[..<separator]
+        let value = separator == text.endIndex ? nil : String(text[text.index(after: separator)...])
+        switch (name, value) {
+        case ("seccomp", "unconfined"): definition.seccompProfile = "unconfined"
+        case ("seccomp", let path?) where !path.isEmpty: definition.seccompProfile = try HostPath.existing(path, "--security-opt seccomp")
+        case ("no-new-privileges", nil), ("no-new-privileges", "true"): definition.allowsNewPrivileges = false
+        case ("no-new-privileges", "false"): definition.allowsNewPrivileges = true
+        default:
+            throw ZoneError(
+                .invalid, "--security-opt \"\(text)\" is not known",
+                hint: "there is seccomp=unconfined, seccomp=FILE, no-new-privileges and no-new-privileges=false")
+        }
+    }
+
+    static func sysctl(_ text: String, network: ZoneDefinition.Network) throws(ZoneError) -> (String, String) {
+        let parts = text.split(separator: "=", maxSplits: 1, omittingEmptySubsequences: false).map(String.init)
+        guard parts.count == 2, !parts[0].isEmpty else { throw ZoneError(.invalid, "--sysctl \"\(text)\" is not NAME=VALUE") }
+        try ZoneDefinition.validateSysctl(parts[0], network: network)
+        return (parts[0], parts[1])
+    }
+
+    static func device(_ text: String) throws(ZoneError) -> ZoneDefinition.DeviceRequest {
+        let parts = text.split(separator: ":", omittingEmptySubsequences: false).map(String.init)
+        var target = parts.count > 1 ? parts[1] : parts[0]
+        var access = parts.count > 2 ? parts[2] : "rwm"
+        // docker's short form: /dev/fuse:rw
+        if parts.count == 2, !parts[1].isEmpty, parts[1].allSatisfy("rwm".contains) { (target, access) = (parts[0], parts[1]) }
+        guard parts.count <= 3, parts[0].hasPrefix("/"), target.hasPrefix("/"), !access.isEmpty,
+            access.allSatisfy("rwm".contains)
+        else {
+            throw ZoneError(.invalid, "--device \"\(text)\" is not SOURCE[:TARGET[:rwm]]", hint: "such as /dev/fuse:/dev/fuse:rw")
+        }
+        _ = try HostPath.existing(parts[0], "--device")
+        return ZoneDefinition.DeviceRequest(source: parts[0], target: target, access: access)
+    }
+}
+
+/// Paths of the host's in options.
+enum HostPath {
+    /// Makes the path absolute and makes sure that something is there.
+    static func existing(_ path: String, _ option: String) throws(ZoneError) -> String {
+        var absolute = path
+        if !path.hasPrefix("/") {
+            guard let directory = getcwd(nil, 0) else { throw ZoneError(.system, "\(option) \(path): the working directory is gone") }
+            defer { free(directory) }
+            absolute = "\(String(cString: directory))/\(path)"
+        }
+        do throws(SystemError) { _ = try FileStatus.of(absolute) } catch {
+            let hint = error.errno == .noEntry ? "make it first, or give another path" : nil
+            throw ZoneError(.invalid, "\(option): \(absolute): \(error.errno.message)", hint: hint)
+        }
+        return absolute
+    }
+}

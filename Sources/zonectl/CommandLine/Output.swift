@@ -1,0 +1,55 @@
+// SPDX-License-Identifier: Apache-2.0
+// SPDX-FileCopyrightText: ZoneRuntime authors
+
+import LinuxSystem
+import OCI
+import ZoneRuntime
+
+/// Where results and errors go.
+enum Output {
+    /// Writes to stdout. A stdout that is closed, full or gone is an error like any other.
+    static func write(_ text: String) throws(ZoneError) {
+        try write(Array(text.utf8))
+    }
+
+    static func write(_ bytes: [UInt8]) throws(ZoneError) {
+        do throws(SystemError) { try StandardStream.output.write(bytes) } catch {
+            throw ZoneError(.system, "write to stdout: \(error.errno.message)")
+        }
+    }
+
+    /// Writes an error for people. Nobody can be told when that fails.
+    static func report(_ error: ZoneError) {
+        report(error.detail)
+        if let hint = error.hint { try? StandardStream.error.write(Array("  hint: \(hint)\n".utf8)) }
+    }
+
+    static func report(_ line: String) {
+        // One line, whatever an image or a file name put into it.
+        let clean = String(line.unicodeScalars.map { $0.value < 0x20 || $0.value == 0x7F ? "?" : Character($0) })
+        try? StandardStream.error.write(Array("zonectl: \(clean)\n".utf8))
+    }
+
+    /// Writes rows as columns, padded to the widest entry; the last column is not padded.
+    static func table(_ header: [String], _ rows: [[String]]) throws(ZoneError) {
+        let all = [header] + rows
+        let widths = header.indices.map { column in all.map { $0[column].count }.max() ?? 0 }
+        var text = ""
+        for row in all {
+            for (column, cell) in row.enumerated() {
+                text += cell
+                if column < row.count - 1 { text += String(repeating: " ", count: widths[column] - cell.count + 3) }
+            }
+            text += "\n"
+        }
+        try write(text)
+    }
+
+    /// Writes values as a JSON array.
+    static func json(_ values: [some JSONCodable]) throws(ZoneError) {
+        var writer = JSONWriter(pretty: true)
+        values.write(to: &writer)
+        writer.endText()
+        try write(writer.bytes)
+    }
+}

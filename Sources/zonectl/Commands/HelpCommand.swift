@@ -1,0 +1,26 @@
+// SPDX-License-Identifier: Apache-2.0
+// SPDX-FileCopyrightText: ZoneRuntime authors
+
+import ZoneRuntime
+
+/// `zonectl help [VERB]`
+enum HelpCommand {
+    static let command = Command(
+        names: ["help"], group: .other, operands: "[VERB]", summary: "Show what zonectl or a verb can do",
+        options: [], needsRoot: false
+    ) { (arguments, _) throws(ZoneError) in
+        try show(arguments.operands)
+    }
+
+    static func show(_ words: [String]) throws(ZoneError) -> Int32 {
+        guard let word = words.first else {
+            try Output.write(Help.overview())
+            return 0
+        }
+        guard let (command, _) = CommandTable.find(words[...]) else {
+            throw CommandTable.unknown(word, next: words.dropFirst().first)
+        }
+        try Output.write(Help.text(command))
+        return 0
+    }
+}

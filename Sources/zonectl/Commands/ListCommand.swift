@@ -1,0 +1,45 @@
+// SPDX-License-Identifier: Apache-2.0
+// SPDX-FileCopyrightText: ZoneRuntime authors
+
+import Glibc
+import OCI
+import ZoneRuntime
+
+/// `zonectl ls`
+enum ListCommand {
+    static let quiet = Option.flag("quiet", "q", "Print names only")
+    static let json = Option.flag("json", nil, "Print JSON")
+
+    static let command = Command(
+        names: ["ls", "list"], group: .look, operands: "", summary: "List all zones, stopped ones too",
+        options: [quiet, json], needsRoot: false
+    ) { (arguments, context) throws(ZoneError) in
+        try refuseOperands(arguments)
+        let views = try context.store.list().map { (entry) throws(ZoneError) in try ZoneView(entry, context.folders) }
+        if arguments.flag(json) {
+            try Output.json(views)
+        } else if arguments.flag(quiet) {
+            try Output.write(views.map { $0.name + "\n" }.joined())
+        } else {
+            try Output.table(
+                ["NAME", "STATUS", "PID", "IMAGE", "CREATED", "COMMAND"],
+                views.map { view in
+                    [
+                        view.name, view.statusText, view.pid == 0 ? "-" : String(view.pid), view.image,
+                        view.created.map { Age.text(since: $0) } ?? "-", shortened(view.command.joined(separator: " ")),
+                    ]
+                })
+        }
+        return 0
+    }
+
+    private static func shortened(_ text: String) -> String {
+        let line = String(text.map { $0.isNewline ? " " : $0 })
+        return line.count > 40 ? line.prefix(39) + "…" : line
+    }
+
+    /// For verbs that take no operands.
+    static func refuseOperands(_ arguments: Arguments) throws(ZoneError) {
+        if let word = arguments.operands.first { throw ZoneError(.invalid, "\"\(word)\" is one word too many") }
+    }
+}

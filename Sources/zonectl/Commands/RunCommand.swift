@@ -1,0 +1,129 @@
+// SPDX-License-Identifier: Apache-2.0
+// SPDX-FileCopyrightText: ZoneRuntime authors
+
+import LinuxSystem
+import OCI
+import ZoneRuntime
+
+/// `zonectl run IMAGE [COMMAND…]`
+enum RunCommand {
+    static let interactive = Option.flag("interactive", "i", "Keep stdin open and pass it on")
+    static let terminal = Option.flag("tty", "t", "Give the zone a terminal")
+    static let remove = Option.flag("rm", nil, "Remove the zone when it ends")
+    static let name = Option.value("name", nil, "NAME", "Name of the zone (made up if not given)")
+    static let hostname = Option.value("hostname", "h", "NAME", "Host name (default: the zone's name)")
+    static let environment = Option.list("env", "e", "NAME[=VALUE]", "Set an environment variable, or pass one on")
+    static let environmentFile = Option.list("env-file", nil, "FILE", "Read environment variables from a file")
+    static let workingDirectory = Option.value("workdir", "w", "DIR", "Working directory in the zone")
+    static let user = Option.value("user", "u", "USER[:GROUP]", "User and group by name or number")
+    static let volume = Option.list("volume", "v", "SOURCE:TARGET[:OPTIONS]", "Mount a file or folder of the host's")
+    static let mount = Option.list("mount", nil, "type=bind|tmpfs,…", "Mount with src=, dst=, readonly, tmpfs-size=, tmpfs-mode=")
+    static let tmpfs = Option.list("tmpfs", nil, "TARGET[:OPTIONS]", "Mount a tmpfs")
+    static let readOnly = Option.flag("read-only", nil, "Make the root file system read-only")
+    static let memory = Option.value("memory", "m", "SIZE", "Memory limit, such as 512M")
+    static let cpus = Option.value("cpus", nil, "NUMBER", "CPU time limit, such as 1.5")
+    static let cpuShares = Option.value("cpu-shares", nil, "NUMBER", "Relative weight among busy zones (2 to 262144)")
+    static let cpuSet = Option.value("cpuset-cpus", nil, "LIST", "CPUs that may be used, such as 0-3,7")
+    static let pidsLimit = Option.value("pids-limit", nil, "NUMBER", "Limit of processes and threads (-1: none)")
+    static let addCapability = Option.list("cap-add", nil, "CAPABILITY", "Add a capability, or ALL")
+    static let dropCapability = Option.list("cap-drop", nil, "CAPABILITY", "Drop a capability, or ALL")
+    static let security = Option.list(
+        "security-opt", nil, "OPTION", "seccomp=unconfined, seccomp=FILE or no-new-privileges=false")
+    static let limit = Option.list("ulimit", nil, "NAME=SOFT[:HARD]", "Resource limit, such as nofile=1024:4096")
+    static let sysctl = Option.list("sysctl", nil, "NAME=VALUE", "Kernel parameter of the zone's namespaces")
+    static let device = Option.list("device", nil, "SOURCE[:TARGET[:rwm]]", "Give the zone a device of the host's")
+    static let usesInit = Option.flag("init", nil, "Run a small init that reaps processes and passes signals on")
+    static let entrypoint = Option.value("entrypoint", nil, "PROGRAM", "Replace the image's entrypoint")
+    static let label = Option.list("label", "l", "NAME=VALUE", "Note something on the zone")
+    static let network = Option.value("network", nil, "none|host", "Network: a loopback of its own, or the host's")
+
+    static let command = Command(
+        names: ["run"], group: .run, operands: "IMAGE [COMMAND [ARGUMENT…]]",
+        summary: "Make a zone from an image and run it in the foreground",
+        details: """
+            At a terminal, without -i and -t, both are implied; elsewhere the zone's stdin is empty unless -i is given.
+            The exit status is the command's own, 128+n when signal n killed it, 127 when it was not found, 126 when it
+            could not be executed, and 125 when zonectl failed.
+            """,
+        options: [
+            interactive, terminal, remove, name, hostname, environment, environmentFile, workingDirectory, user, volume,
+            mount, tmpfs, readOnly, memory, cpus, cpuShares, cpuSet, pidsLimit, addCapability, dropCapability, security,
+            limit, sysctl, device, usesInit, entrypoint, label, network,
+        ],
+        endsOptionsAtOperand: true
+    ) { (arguments, context) throws(ZoneError) in
+        let definition = try definition(arguments)
+        return try ZoneRunner(context.folders) { Output.report($0) }.run(definition, name: arguments.value(name))
+    }
+
+    /// Makes the definition that the words describe.
+    static func definition(_ arguments: Arguments) throws(ZoneError) -> ZoneDefinition {
+        guard let image = arguments.operands.first else {
+            throw ZoneError(.invalid, "run needs the name of an image", hint: "'zonectl image ls' lists images")
+        }
+        var definition = ZoneDefinition()
+        definition.image = image
+        definition.command = Array(arguments.operands.dropFirst())
+        definition.entrypoint = arguments.value(entrypoint)
+        definition.hostname = try arguments.value(hostname).map(OptionValue.hostname)
+        definition.environment = try OptionValue.environment(
+            files: arguments.list(environmentFile), entries: arguments.list(environment))
+        definition.workingDirectory = arguments.value(workingDirectory)
+        definition.user = try arguments.value(user).map(OptionValue.user)
+        (definition.isInteractive, definition.hasTerminal) = streams(arguments, interactive, terminal)
+        definition.autoRemove = arguments.flag(remove)
+        definition.runsInit = arguments.flag(usesInit)
+        definition.isReadOnly = arguments.flag(readOnly)
+        for text in arguments.list(volume) { definition.mounts.append(try MountValue.volume(text)) }
+        for text in arguments.list(mount) { definition.mounts.append(try MountValue.mount(text)) }
+        for text in arguments.list(tmpfs) { definition.mounts.append(try MountValue.tmpfs(text)) }
+        definition.devices = try mapping(arguments.list(device), OptionValue.device)
+        if let text = arguments.value(network) { definition.network = try OptionValue.network(text) }
+        definition.resources = try resources(arguments)
+        definition.addedCapabilities = try mapping(arguments.list(addCapability)) { (text) throws(ZoneError) in
+            try OptionValue.capability(text, "--cap-add")
+        }
+        definition.droppedCapabilities = try mapping(arguments.list(dropCapability)) { (text) throws(ZoneError) in
+            try OptionValue.capability(text, "--cap-drop")
+        }
+        for text in arguments.list(security) { try OptionValue.applySecurity(text, to: &definition) }
+        definition.limits = try mapping(arguments.list(limit), OptionValue.limit)
+        for text in arguments.list(sysctl) {
+            let (key, value) = try OptionValue.sysctl(text, network: definition.network)
+            definition.sysctls[key] = value
+        }
+        for text in arguments.list(label) {
+            let parts = text.split(separator: "=", maxSplits: 1, omittingEmptySubsequences: false)
+            guard let key = parts.first, !key.isEmpty else { throw ZoneError(.invalid, "--label \"\(text)\" has no name") }
+            definition.labels[String(key)] = parts.count == 2 ? String(parts[1]) : ""
+        }
+        return definition
+    }
+
+    /// Whether stdin is passed on and whether there is a terminal: as told, or as fits where zonectl was started.
+    static func streams(_ arguments: Arguments, _ interactive: Option, _ terminal: Option) -> (Bool, Bool) {
+        if arguments.value(interactive) == nil && arguments.value(terminal) == nil {
+            let atTerminal = Terminal.isTerminal(0) && Terminal.isTerminal(1)
+            return (atTerminal, atTerminal)
+        }
+        return (arguments.flag(interactive), arguments.flag(terminal))
+    }
+
+    private static func resources(_ arguments: Arguments) throws(ZoneError) -> Spec.Resources {
+        var resources = Spec.Resources()
+        resources.memory = try arguments.value(memory).map(OptionValue.memory)
+        resources.cpu = try OptionValue.cpu(
+            cpus: arguments.value(cpus), shares: arguments.value(cpuShares), set: arguments.value(cpuSet))
+        resources.pids = try arguments.value(pidsLimit).map(OptionValue.pids)
+        return resources
+    }
+
+    private static func mapping<Value>(
+        _ texts: [String],
+        _ parse: (String) throws(ZoneError) -> Value
+    ) throws(ZoneError) -> [Value] {
+        var values: [Value] = []
+        for text in texts { values.append(try parse(text)) }
+        return values
+    }
+}

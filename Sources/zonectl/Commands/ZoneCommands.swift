@@ -1,0 +1,56 @@
+// SPDX-License-Identifier: Apache-2.0
+// SPDX-FileCopyrightText: ZoneRuntime authors
+
+import Glibc
+import ZoneRuntime
+
+/// `zonectl kill NAME…`
+enum KillCommand {
+    static let signal = Option.value("signal", "s", "SIGNAL", "Name or number of the signal (default KILL)")
+
+    static let command = Command(
+        names: ["kill"], group: .run, operands: "NAME…", summary: "Send a signal to zones' first processes",
+        options: [signal]
+    ) { (arguments, context) throws(ZoneError) in
+        let text = arguments.value(signal) ?? "KILL"
+        guard let number = SignalName.number(of: text) else {
+            throw ZoneError(.invalid, "\"\(text)\" is not a signal", hint: "give a name such as TERM or a number from 1 to 64")
+        }
+        return try InspectCommand.forEach(arguments.operands) { (name) throws(ZoneError) in
+            try ZoneControl(context.folders).kill(name, signal: number)
+        }.exitCode
+    }
+}
+
+/// `zonectl stop NAME…`
+enum StopCommand {
+    static let time = Option.value("time", "t", "SECONDS", "How long to wait before killing (default 10)")
+
+    static let command = Command(
+        names: ["stop"], group: .run, operands: "NAME…",
+        summary: "Ask zones to end, and kill those that do not in time", options: [time]
+    ) { (arguments, context) throws(ZoneError) in
+        let text = arguments.value(time) ?? "10"
+        guard let seconds = Int(text), seconds >= 0 else {
+            throw ZoneError(.invalid, "--time \"\(text)\" is not a number of seconds")
+        }
+        return try InspectCommand.forEach(arguments.operands) { (name) throws(ZoneError) in
+            try ZoneControl(context.folders).stop(name, seconds: seconds)
+            try Output.write(name + "\n")
+        }.exitCode
+    }
+}
+
+/// `zonectl rm NAME…`
+enum RemoveCommand {
+    static let force = Option.flag("force", "f", "End zones that are running first")
+
+    static let command = Command(
+        names: ["rm"], group: .run, operands: "NAME…", summary: "Remove zones and everything in them", options: [force]
+    ) { (arguments, context) throws(ZoneError) in
+        try InspectCommand.forEach(arguments.operands) { (name) throws(ZoneError) in
+            try ZoneControl(context.folders).remove(name, force: arguments.flag(force))
+            try Output.write(name + "\n")
+        }.exitCode
+    }
+}

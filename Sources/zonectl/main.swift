@@ -1,0 +1,75 @@
+// SPDX-License-Identifier: Apache-2.0
+// SPDX-FileCopyrightText: ZoneRuntime authors
+
+import CLinux
+import Glibc
+import LinuxSystem
+import ZoneRuntime
+
+StandardStream.reserve()
+// A reader that goes away is an error to report, not a signal to die of. Children get the default again.
+signal(SIGPIPE, SIG_IGN)
+ReadOnlyExecutable.ensure()
+exit(Main.run(CommandLine.arguments))
+
+/// The executable that enters zones must not be writable from inside them, see `zn_reexec_read_only`.
+enum ReadOnlyExecutable {
+    /// Verbs whose child enters a zone; a word that only looks like one costs a fraction of a millisecond.
+    private static let verbs: Set<String> = ["run", "exec"]
+
+    static func ensure() {
+        guard geteuid() == 0, CommandLine.arguments.contains(where: verbs.contains) else { return }
+        let result = zn_reexec_read_only(CommandLine.unsafeArgv, environ)
+        if result == 0 { return }
+        let error = SystemError("execute zonectl through a read-only mount", "/proc/self/exe", Errno(rawValue: -result))
+        Output.report(ZoneError("protect zonectl from the zone", error))
+        exit(125)
+    }
+}
+
+/// Finds the verb, runs it and turns its error into a status.
+enum Main {
+    static func run(_ words: [String]) -> Int32 {
+        do throws(ZoneError) {
+            return try dispatch(words.dropFirst())
+        } catch {
+            Output.report(error)
+            return error.exitCode
+        }
+    }
+
+    private static func dispatch(_ words: ArraySlice<String>) throws(ZoneError) -> Int32 {
+        let parser = ArgumentParser(command: "", options: GlobalOption.all, endsOptionsAtOperand: true)
+        let globals = try parser.parse(words)
+        let context = Context(
+            folders: try ZoneFolders(
+                root: globals.value(GlobalOption.root) ?? variable("ZONECTL_ROOT") ?? ZoneFolders.defaultRoot,
+                store: globals.value(GlobalOption.store) ?? variable("ZONECTL_STORE") ?? ZoneFolders.defaultStore))
+        if globals.flag(GlobalOption.version) { return try VersionCommand.command.run(Arguments(), context) }
+        guard let verb = globals.operands.first else {
+            try Output.write(Help.overview())
+            if globals.flag(GlobalOption.help) { return 0 }
+            throw ZoneError(.invalid, "no verb was given")
+        }
+        if globals.flag(GlobalOption.help) { return try HelpCommand.show(globals.operands) }
+        guard let (command, rest) = CommandTable.find(globals.operands[...]) else {
+            throw CommandTable.unknown(verb, next: globals.operands.dropFirst().first)
+        }
+        let arguments = try ArgumentParser(
+            command: command.name, options: command.options + [GlobalOption.help],
+            endsOptionsAtOperand: command.endsOptionsAtOperand
+        ).parse(rest)
+        if arguments.flag(GlobalOption.help) {
+            try Output.write(Help.text(command))
+            return 0
+        }
+        if command.needsRoot { try ZoneFolders.requireRoot(command.name) }
+        return try command.run(arguments, context)
+    }
+
+    private static func variable(_ name: String) -> String? {
+        guard let value = getenv(name) else { return nil }
+        let text = String(cString: value)
+        return text.isEmpty ? nil : text
+    }
+}
