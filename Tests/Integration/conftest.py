@@ -2,6 +2,7 @@
 # SPDX-FileCopyrightText: ZoneRuntime authors
 """Fixtures of the integration suite. What a test asks for is in `fixture.ZoneHost`."""
 
+import fcntl
 import hashlib
 import os
 import pathlib
@@ -33,7 +34,17 @@ def _digest(path):
 
 
 @pytest.fixture(scope="session")
-def session_folder():
+def alone():
+    """Keeps two runs of the suite apart: each would take the other's groups and links for leftovers."""
+    path = os.path.join(tempfile.gettempdir(), "zonectl-test.lock")
+    lock = os.open(path, os.O_RDONLY | os.O_CREAT | os.O_NOFOLLOW | os.O_CLOEXEC, 0o644)
+    fcntl.flock(lock, fcntl.LOCK_EX)
+    yield
+    os.close(lock)
+
+
+@pytest.fixture(scope="session")
+def session_folder(alone):
     """A folder that everybody may enter, so that ordinary users reach the executable in it."""
     folder = pathlib.Path(tempfile.mkdtemp(prefix="zonectl-test-"))
     folder.chmod(0o755)
