@@ -27,6 +27,10 @@ let package = Package(
     targets: [
         // L0: the kernel and the C libraries.
         .target(name: "CLinux", cSettings: strictC),
+        .target(
+            name: "CStart",
+            cSettings: [.unsafeFlags(["-Wall", "-Wextra", "-Werror", "-O2", "-ffreestanding", "-fno-stack-protector"])]
+        ),
         .systemLibrary(name: "CSeccomp", providers: [.apt(["libseccomp-dev"])]),
         .systemLibrary(name: "CCap", providers: [.apt(["libcap-dev"])]),
         .systemLibrary(name: "CNetlink", pkgConfig: "libnl-3.0", providers: [.apt(["libnl-3-dev"])]),
@@ -39,15 +43,16 @@ let package = Package(
         layer("Seccomp", ["LinuxSystem", "OCI", "CSeccomp"]),
         layer("Namespaces", ["LinuxSystem", "CLinux", "CCap", "CNetlink"]),
         layer("CGroups", ["LinuxSystem", "OCI", "CLinux"]),
-        layer("Images", ["LinuxSystem", "OCI", "CArchive", "CNettle"]),
+        layer("Images", ["LinuxSystem", "OCI", "CLinux", "CArchive", "CNettle"]),
         layer("HVBridge", ["LinuxSystem"]),
         // L3: zones.
         layer("ZoneRuntime", ["LinuxSystem", "OCI", "Seccomp", "Namespaces", "CGroups", "Images", "HVBridge"]),
         // L4: the command.
         .executableTarget(
             name: "zonectl",
-            dependencies: ["CLinux", "LinuxSystem", "OCI", "Images", "ZoneRuntime"],
-            swiftSettings: strict
+            dependencies: ["CLinux", "CStart", "LinuxSystem", "OCI", "Images", "ZoneRuntime"],
+            swiftSettings: strict,
+            linkerSettings: [.unsafeFlags(["-Xlinker", "--entry=zn_start"])]
         ),
     ]
 )

@@ -81,6 +81,10 @@ int zn_fchownat(int dirfd, const char *path, uid_t uid, gid_t gid, int flags) {
     return RESULT(fchownat(dirfd, path, uid, gid, flags));
 }
 int zn_fchmodat(int dirfd, const char *path, mode_t mode) { return RESULT(fchmodat(dirfd, path, mode, 0)); }
+int zn_fchmod(int fd, mode_t mode) { return RESULT(fchmod(fd, mode)); }
+ssize_t zn_pwrite(int fd, const void *buffer, size_t count, off_t offset) {
+    return AGAIN(pwrite(fd, buffer, count, offset));
+}
 int zn_ftruncate(int fd, off_t size) { return AGAIN(ftruncate(fd, size)); }
 int zn_utimensat(int dirfd, const char *path, int64_t seconds, int64_t nanoseconds, int flags) {
     struct timespec times[2] = {{seconds, nanoseconds}, {seconds, nanoseconds}};
@@ -94,6 +98,7 @@ int zn_lsetxattr(const char *path, const char *name, const void *value, size_t s
 }
 int zn_flock(int fd, int operation) { return AGAIN(flock(fd, operation)); }
 int zn_fsync(int fd) { return AGAIN(fsync(fd)); }
+int zn_syncfs(int fd) { return AGAIN(syncfs(fd)); }
 int zn_pipe2(int fds[2], int flags) { return RESULT(pipe2(fds, flags)); }
 int zn_memfd_create(const char *name, unsigned int flags) { return (int)RESULT(syscall(SYS_memfd_create, name, flags)); }
 ssize_t zn_getdents64(int fd, void *buffer, size_t size) { return RESULT(syscall(SYS_getdents64, fd, buffer, size)); }
@@ -306,14 +311,7 @@ __attribute__((section(".zonectl_commit"), used)) static const volatile char com
 const char *zn_commit(void) { return (const char *)commit; }
 
 
-int zn_reexec_read_only(char *const *argv, char *const *envp) {
+bool zn_executable_is_read_only(void) {
     struct statfs info;
-    if (statfs("/proc/self/exe", &info) < 0) return -errno;
-    if (info.f_flags & ST_RDONLY) return 0;
-    int tree = zn_open_tree(AT_FDCWD, "/proc/self/exe", false);
-    if (tree < 0) return tree;
-    int result = zn_mount_setattr(tree, false, ZN_MOUNT_ATTR_RDONLY, 0, 0);
-    if (result == 0) result = zn_execveat(tree, argv, envp);
-    close(tree);
-    return result;
+    return statfs("/proc/self/exe", &info) == 0 && (info.f_flags & ST_RDONLY);
 }

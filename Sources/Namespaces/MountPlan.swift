@@ -67,10 +67,13 @@ public struct FileSystemContext: ~Copyable {
     private let context: Descriptor
     private let type: String
 
-    /// Starts a new instance. Throws `ENODEV` where the kernel does not know the type.
+    /// Starts a new instance, which mount(8) will show with its type as the source. Throws `ENODEV` where the kernel
+    /// does not know the type.
     public init(_ type: String) throws(SystemError) {
+        let opened = Descriptor(owning: try check(zn_fsopen(type, 0), "fsopen", type))
+        try check(zn_fsconfig_string(opened.raw, "source", type), "mount \(type)", "source")
+        context = opened
         self.type = type
-        context = Descriptor(owning: try check(zn_fsopen(type, 0), "fsopen", type))
     }
 
     /// Sets an option; one without a value is a flag.

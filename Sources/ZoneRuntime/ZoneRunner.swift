@@ -80,7 +80,7 @@ public struct ZoneRunner: Sendable {
         }
         var descriptors = DescriptorBag()
         let root = try OverlayRoot(layers: layers, store: folders.store, zone: folders.persistent(zone)).prepare(
-            anchor: folders.root, isReadOnly: definition.isReadOnly, in: claim.persistent, &descriptors)
+            anchor: folders.root, isReadOnly: definition.isReadOnly, isVolatile: definition.autoRemove, in: claim.persistent, &descriptors)
         let seccomp = try seccompProgram(definition, spec)
         var plan = try PlanBuilder(spec: spec).plan(
             root: root, cgroups: groups, seccomp: seccomp, descriptors: descriptors)
@@ -123,6 +123,9 @@ public struct ZoneRunner: Sendable {
         }
         rollback.commit()
         drop(claim)
+        // Nothing of the zone's root may be held by who only waits for it.
+        drop(plan)
+        drop(handles)
 
         let session = ForegroundSession(
             process: launching.process.raw, console: launching.console, passesInput: definition.isInteractive)

@@ -9,23 +9,7 @@ import ZoneRuntime
 StandardStream.reserve()
 // A reader that goes away is an error to report, not a signal to die of. Children get the default again.
 signal(SIGPIPE, SIG_IGN)
-ReadOnlyExecutable.ensure()
 exit(Main.run(CommandLine.arguments))
-
-/// The executable that enters zones must not be writable from inside them, see `zn_reexec_read_only`.
-enum ReadOnlyExecutable {
-    /// Verbs whose child enters a zone; a word that only looks like one costs a fraction of a millisecond.
-    private static let verbs: Set<String> = ["run", "exec"]
-
-    static func ensure() {
-        guard geteuid() == 0, CommandLine.arguments.contains(where: verbs.contains) else { return }
-        let result = zn_reexec_read_only(CommandLine.unsafeArgv, environ)
-        if result == 0 { return }
-        let error = SystemError("execute zonectl through a read-only mount", "/proc/self/exe", Errno(rawValue: -result))
-        Output.report(ZoneError("protect zonectl from the zone", error))
-        exit(125)
-    }
-}
 
 /// Finds the verb, runs it and turns its error into a status.
 enum Main {
@@ -64,6 +48,11 @@ enum Main {
             return 0
         }
         if command.needsRoot { try ZoneFolders.requireRoot(command.name) }
+        if command.entersZone, !zn_executable_is_read_only() {
+            throw ZoneError(
+                .unsupported, "\(command.name): zonectl's own file could be overwritten from inside the zone, as it cannot be executed through a read-only mount",
+                hint: "this needs /proc, Linux 5.12 and CAP_SYS_ADMIN")
+        }
         return try command.run(arguments, context)
     }
 

@@ -58,12 +58,16 @@ int zn_fstatat(int dirfd, const char *_Nonnull path, struct stat *_Nonnull resul
 int zn_fstatfs_magic(int fd, int64_t *_Nonnull magic);
 int zn_fchownat(int dirfd, const char *_Nonnull path, uid_t uid, gid_t gid, int flags);
 int zn_fchmodat(int dirfd, const char *_Nonnull path, mode_t mode);
+int zn_fchmod(int fd, mode_t mode);
+ssize_t zn_pwrite(int fd, const void *_Nonnull buffer, size_t count, off_t offset);
 int zn_ftruncate(int fd, off_t size);
 int zn_utimensat(int dirfd, const char *_Nonnull path, int64_t seconds, int64_t nanoseconds, int flags);
 int zn_fsetxattr(int fd, const char *_Nonnull name, const void *_Nullable value, size_t size);
 int zn_lsetxattr(const char *_Nonnull path, const char *_Nonnull name, const void *_Nullable value, size_t size);
 int zn_flock(int fd, int operation);
 int zn_fsync(int fd);
+/// Waits until the file system that holds the file is on its disk.
+int zn_syncfs(int fd);
 int zn_pipe2(int fds[_Nonnull 2], int flags);
 int zn_memfd_create(const char *_Nonnull name, unsigned int flags);
 /// Reads raw `linux_dirent64` records.
@@ -137,9 +141,7 @@ uint64_t zn_tiocgptpeer(void);
 /// The commit that the executable was built from; `make build` writes it into a section of the finished file.
 const char *_Nonnull zn_commit(void);
 
-/// Makes sure that the running executable is reached through a read-only mount, so that no zone can write to it
-/// through /proc/PID/exe (CVE-2019-5736): where it is not, executes the same file again through a detached
-/// read-only bind mount. Returns 0 when it already is, else -errno of the call that failed.
-int zn_reexec_read_only(char *_Nullable const *_Nonnull argv, char *_Nullable const *_Nonnull envp);
+/// Whether the running executable is reached through a read-only mount, as CStart arranges.
+bool zn_executable_is_read_only(void);
 
 #endif

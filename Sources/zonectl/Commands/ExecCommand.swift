@@ -17,7 +17,7 @@ enum ExecCommand {
         summary: "Execute a command in a running zone",
         details: "Terminal, stdin and exit status are as for 'zonectl run'.",
         options: [interactive, terminal, environment, environmentFile, workingDirectory, user],
-        endsOptionsAtOperand: true
+        endsOptionsAtOperand: true, entersZone: true
     ) { (arguments, context) throws(ZoneError) in
         guard let zone = arguments.operands.first else { throw ZoneError(.invalid, "exec needs the name of a zone") }
         var request = ExecRequest()

@@ -50,7 +50,7 @@ enum RunCommand {
             mount, tmpfs, readOnly, memory, cpus, cpuShares, cpuSet, pidsLimit, addCapability, dropCapability, security,
             limit, sysctl, device, usesInit, entrypoint, label, network,
         ],
-        endsOptionsAtOperand: true
+        endsOptionsAtOperand: true, entersZone: true
     ) { (arguments, context) throws(ZoneError) in
         let definition = try definition(arguments)
         return try ZoneRunner(context.folders) { Output.report($0) }.run(definition, name: arguments.value(name))
