@@ -61,6 +61,16 @@ extension Descriptor {
         try check(result, "write", "\(subject()) = \(text)")
     }
 
+    /// Makes a file that has no name and lives in memory. The corresponding system call is `memfd_create`.
+    public static func inMemory(_ label: String) throws(SystemError) -> Descriptor {
+        Descriptor(owning: try check(zn_memfd_create(label, 1 /* MFD_CLOEXEC */), "memfd_create", label))
+    }
+
+    /// Moves the position back to the beginning, for a reader after a writer. The corresponding system call is `lseek`.
+    public func rewind() {
+        _ = lseek(raw, 0, SEEK_SET)
+    }
+
     /// What `fstat(2)` tells.
     public func stat() throws(SystemError) -> FileStatus {
         var status = Glibc.stat()
@@ -91,6 +101,10 @@ public struct FileStatus: Sendable, Equatable {
     /// Major and minor number of a device node.
     public let major: UInt32
     public let minor: UInt32
+    /// When the content was last changed, in nanoseconds since 1970.
+    public let modified: Int64
+    /// When the content or the inode was last changed, in nanoseconds since 1970; nobody can set it back.
+    public let changed: Int64
 
     init(_ status: stat) {
         kind =
@@ -111,6 +125,19 @@ public struct FileStatus: Sendable, Equatable {
         device = UInt64(status.st_dev)
         major = zn_major(status.st_rdev)
         minor = zn_minor(status.st_rdev)
+        modified = FileStatus.nanoseconds(status.st_mtim)
+        changed = FileStatus.nanoseconds(status.st_ctim)
+    }
+
+    /// The present, on the clock of ``modified`` and ``changed``.
+    public static var now: Int64 {
+        var time = timespec()
+        return clock_gettime(CLOCK_REALTIME, &time) == 0 ? nanoseconds(time) : 0
+    }
+
+    /// Wraps instead of trapping: a file system may hold any time.
+    private static func nanoseconds(_ time: timespec) -> Int64 {
+        Int64(time.tv_sec) &* 1_000_000_000 &+ Int64(time.tv_nsec)
     }
 
     /// Looks at a path of the host's, following symbolic links unless told otherwise.
