@@ -20,7 +20,9 @@ struct LegacyCGroups: CGroupManager {
             CGroupDirectory(
                 hierarchy: hierarchy.controllers.joined(separator: ","), path: "\(hierarchy.mountPoint)/\(path)")
         }
-        if let unified = layout.unified { directories.append(CGroupDirectory(hierarchy: "", path: "\(unified)/\(path)")) }
+        if let unified = layout.unified {
+            directories.append(CGroupDirectory(hierarchy: "", path: "\(unified)/\(path)"))
+        }
         self.directories = directories
     }
 

@@ -36,7 +36,8 @@ struct UnifiedCGroup: CGroupManager {
         let names = ["cpu", "cpuset", "memory", "pids"]
         for controller in CGroups.controllers
         where names.contains(controller.name) && controller.isAsked(resources) && !available.contains(controller.name) {
-            throw SystemError("limit", "cgroup controller \(controller.name) is not in \(root)/cgroup.controllers", .notSupported)
+            throw SystemError(
+                "limit", "cgroup controller \(controller.name) is not in \(root)/cgroup.controllers", .notSupported)
         }
         let wanted = names.filter(available.contains)
         var path = root

@@ -23,7 +23,9 @@ public enum Capability {
     public static func number(of name: String) -> Int? {
         let lower = name.lowercased()
         var value: cap_value_t = 0
-        guard cap_from_name(lower.hasPrefix("cap_") ? lower : "cap_" + lower, &value) == 0, value < 64 else { return nil }
+        guard cap_from_name(lower.hasPrefix("cap_") ? lower : "cap_" + lower, &value) == 0, value < 64 else {
+            return nil
+        }
         return Int(value)
     }
 
@@ -36,7 +38,9 @@ public enum Capability {
 
     /// Every capability that the running kernel has.
     public static var all: UInt64 {
-        (0..<64).filter { zn_prctl(23 /* PR_CAPBSET_READ */, UInt($0), 0, 0, 0) >= 0 }.reduce(0) { $0 | 1 << UInt64($1) }
+        (0..<64).filter { zn_prctl(23 /* PR_CAPBSET_READ */, UInt($0), 0, 0, 0) >= 0 }.reduce(0) {
+            $0 | 1 << UInt64($1)
+        }
     }
 
     /// Those that the calling process may give to others (its bounding set).
@@ -51,7 +55,8 @@ enum Privileges {
         if let value = process.oomScoreAdjustment {
             // procfs of the zone; a zone without one cannot have its score changed from inside.
             let file = Descriptor(
-                owning: try attempt(.oomScore, zn_openat(AT_FDCWD, "/proc/self/oom_score_adj", O_WRONLY | O_CLOEXEC, 0)))
+                owning: try attempt(.oomScore, zn_openat(AT_FDCWD, "/proc/self/oom_score_adj", O_WRONLY | O_CLOEXEC, 0))
+            )
             // It must be procfs, whatever the image put at /proc. The constant is PROC_SUPER_MAGIC.
             var magic: Int64 = 0
             try attempt(.oomScore, zn_fstatfs_magic(file.raw, &magic))

@@ -32,7 +32,8 @@ struct InsidePath {
         } else {
             // O_NOFOLLOW|O_EXCL: what is made is ours, not the target of a link put there meanwhile.
             let made = zn_openat(
-                owner.raw, name, O_WRONLY | O_CREAT | O_EXCL | OpenFlags.closeOnExec.rawValue | OpenFlags.noFollow.rawValue,
+                owner.raw, name,
+                O_WRONLY | O_CREAT | O_EXCL | OpenFlags.closeOnExec.rawValue | OpenFlags.noFollow.rawValue,
                 0o644)
             if made < 0, made != -EEXIST { return made }
             if made >= 0 { _ = zn_close(made) }

@@ -63,7 +63,8 @@ struct LaunchDescription {
     func error(_ message: Message) -> LaunchError {
         let errno = Errno(rawValue: message.errno)
         guard let step = LaunchStep(rawValue: message.step) else {
-            return LaunchError(step: nil, errno: errno, sentence: "the first process sent a step \(message.step) unknown here")
+            return LaunchError(
+                step: nil, errno: errno, sentence: "the first process sent a step \(message.step) unknown here")
         }
         let index = Int(message.index)
         let reason = errno.message
@@ -72,7 +73,8 @@ struct LaunchDescription {
         case .execute: sentence = programSentence(errno)
         case .user: sentence = userSentence(errno)
         case .mount where errno == .loop && index < mounts.count && index >= 0:
-            sentence = "mount on \(mounts[index]): the path leads through a symbolic link of the image's, which could redirect it"
+            sentence =
+                "mount on \(mounts[index]): the path leads through a symbolic link of the image's, which could redirect it"
         default:
             let subject = subject(step, index)
             sentence = "\(step.attempt)\(subject.isEmpty ? "" : " \(subject)"): \(reason)"
@@ -86,7 +88,8 @@ struct LaunchDescription {
             "exec: \"\(program)\": executable file not found in $PATH (\(searchPath))"
         case .noEntry: "exec: \"\(program)\": no such file or directory (or its interpreter is missing)"
         case .accessDenied: "exec: \"\(program)\": permission denied (not an executable file, or a directory)"
-        case .badExecutable: "exec: \"\(program)\": exec format error (built for another machine, or a script without #!)"
+        case .badExecutable:
+            "exec: \"\(program)\": exec format error (built for another machine, or a script without #!)"
         default: "exec: \"\(program)\": \(errno.message)"
         }
     }

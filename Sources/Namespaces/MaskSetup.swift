@@ -48,7 +48,8 @@ struct MaskSetup {
     /// Covers a file with /dev/null, opened and verified for each: what lies at that path could have been exchanged,
     /// and then the mask would show a file of the attacker's choice (CVE-2025-31133).
     private func maskFile(_ target: borrowing Descriptor, _ index: Int) throws(LaunchFailure) {
-        let null = Descriptor(owning: try attempt(.maskedPath, inside.find("/dev/null", noSymlinks: true), index: index))
+        let null = Descriptor(
+            owning: try attempt(.maskedPath, inside.find("/dev/null", noSymlinks: true), index: index))
         var status = stat()
         try attempt(.maskedPath, zn_fstatat(null.raw, "", &status, 0x1000), index: index)
         guard status.st_mode & S_IFMT == S_IFCHR, zn_major(status.st_rdev) == 1, zn_minor(status.st_rdev) == 3 else {

@@ -17,7 +17,8 @@ enum RootSetup {
         try attempt(.propagation, zn_set_root_propagation(UInt(MS_PRIVATE)))
         switch root.source {
         case .tree(let tree):
-            let anchor = Descriptor(owning: try attempt(.attachRoot, zn_openat(AT_FDCWD, root.anchor, directoryFlags, 0)))
+            let anchor = Descriptor(
+                owning: try attempt(.attachRoot, zn_openat(AT_FDCWD, root.anchor, directoryFlags, 0)))
             try attempt(.attachRoot, zn_move_mount(tree, anchor.raw))
             try attempt(.enterRoot, zn_fchdir(tree))
         case .overlay(let options, let directory):

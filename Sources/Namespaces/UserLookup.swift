@@ -68,10 +68,14 @@ enum UserLookup {
     }
 
     /// The first entry of passwd(5) that matches; malformed lines are skipped, as libc does.
-    private static func entry(_ root: CInt, where matches: (PasswordEntry) -> Bool) throws(LaunchFailure) -> PasswordEntry? {
+    private static func entry(_ root: CInt, where matches: (PasswordEntry) -> Bool) throws(LaunchFailure)
+        -> PasswordEntry?
+    {
         for line in try lines(root, "/etc/passwd") {
             let fields = line.split(separator: ":", omittingEmptySubsequences: false)
-            guard fields.count >= 6, let uid = UserRequest.id(fields[2]), let gid = UserRequest.id(fields[3]) else { continue }
+            guard fields.count >= 6, let uid = UserRequest.id(fields[2]), let gid = UserRequest.id(fields[3]) else {
+                continue
+            }
             let entry = PasswordEntry(name: String(fields[0]), uid: uid, gid: gid, home: String(fields[5]))
             if matches(entry) { return entry }
         }
@@ -82,7 +86,8 @@ enum UserLookup {
         try lines(root, "/etc/group").compactMap { line in
             let fields = line.split(separator: ":", omittingEmptySubsequences: false)
             guard fields.count >= 4, let gid = UserRequest.id(fields[2]) else { return nil }
-            return GroupEntry(name: String(fields[0]), gid: gid, members: fields[3].split(separator: ",").map(String.init))
+            return GroupEntry(
+                name: String(fields[0]), gid: gid, members: fields[3].split(separator: ",").map(String.init))
         }
     }
 

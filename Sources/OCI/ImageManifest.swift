@@ -17,7 +17,9 @@ public struct Digest: JSONCodable, Hashable, Sendable, CustomStringConvertible {
     public init?(hex: String) {
         let digits = hex.utf8
         guard digits.count == 64,
-            digits.allSatisfy({ ("0"..."9").contains(Character(.init($0))) || ("a"..."f").contains(Character(.init($0))) })
+            digits.allSatisfy({
+                ("0"..."9").contains(Character(.init($0))) || ("a"..."f").contains(Character(.init($0)))
+            })
         else { return nil }
         self.hex = hex
     }

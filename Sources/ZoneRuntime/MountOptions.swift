@@ -42,7 +42,9 @@ struct MountOptions: Equatable {
         // The zone's mounts are private: see RootSetup.
         case "private", "rprivate": break
         case "shared", "rshared", "slave", "rslave", "unbindable", "runbindable":
-            throw ZoneError(.unsupported, "mount propagation \"\(option)\" is not supported", hint: "mounts of a zone are private to it")
+            throw ZoneError(
+                .unsupported, "mount propagation \"\(option)\" is not supported",
+                hint: "mounts of a zone are private to it")
         case "": throw ZoneError(.invalid, "an empty mount option")
         default:
             let parts = option.split(separator: "=", maxSplits: 1, omittingEmptySubsequences: false)

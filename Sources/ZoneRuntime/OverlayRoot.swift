@@ -45,7 +45,9 @@ struct OverlayRoot {
             if let mount {
                 return RootPlan(.tree(descriptors.adopt(mount)), anchor: anchor, isReadOnly: isReadOnly)
             }
-            return RootPlan(.overlay(options: try legacyOptions(isVolatile), directory: store), anchor: anchor, isReadOnly: isReadOnly)
+            return RootPlan(
+                .overlay(options: try legacyOptions(isVolatile), directory: store), anchor: anchor,
+                isReadOnly: isReadOnly)
         } catch {
             throw ZoneError("mount the zone's overlay file system", error)
         }
@@ -78,9 +80,11 @@ struct OverlayRoot {
         let names = lower.map { path in
             path.hasPrefix(store + "/") ? String(path.dropFirst(store.utf8.count + 1)) : path
         }
-        let options = "lowerdir=\(names.map(OverlayRoot.escaped).joined(separator: ":")),upperdir=\(zone)/upper,workdir=\(zone)/work\(isVolatile ? ",volatile" : "")"
+        let options =
+            "lowerdir=\(names.map(OverlayRoot.escaped).joined(separator: ":")),upperdir=\(zone)/upper,workdir=\(zone)/work\(isVolatile ? ",volatile" : "")"
         if options.utf8.count > 4095 {
-            throw SystemError("mount overlay", "\(layers.count) layers are more than this kernel takes in one page", .tooBig)
+            throw SystemError(
+                "mount overlay", "\(layers.count) layers are more than this kernel takes in one page", .tooBig)
         }
         return options
     }

@@ -101,7 +101,8 @@ struct PlanBuilder {
                 MountPlan(
                     target: mount.destination, source: .tree(plan.descriptors.adopt(tree), isDirectory: isDirectory)))
         } catch {
-            let hint = error.errno == .noEntry ? "make it first, or give another source" : ZoneError.hint(for: error.errno)
+            let hint =
+                error.errno == .noEntry ? "make it first, or give another source" : ZoneError.hint(for: error.errno)
             throw ZoneError(.system, "mount on \(mount.destination): \(error)", hint: hint)
         }
     }

@@ -57,7 +57,9 @@ struct SpecBuilder {
         let directory = definition.workingDirectory ?? image.workingDir ?? ""
         process.cwd = directory.isEmpty ? "/" : directory
         guard process.cwd.hasPrefix("/") else {
-            throw ZoneError(.invalid, "working directory \"\(process.cwd)\" is not an absolute path", hint: "it must begin with '/'")
+            throw ZoneError(
+                .invalid, "working directory \"\(process.cwd)\" is not an absolute path", hint: "it must begin with '/'"
+            )
         }
         if let user = definition.user ?? image.user, !user.isEmpty { process.user.username = user }
         let names = try capabilities()
@@ -86,7 +88,8 @@ struct SpecBuilder {
     private func environment() -> [String] {
         var entries: [String] = []
         let name = { (entry: String) in entry.prefix { $0 != "=" } }
-        let defaults = [DefaultProfile.path, "HOSTNAME=\(hostname ?? "")"] + (definition.hasTerminal ? ["TERM=xterm"] : [])
+        let defaults =
+            [DefaultProfile.path, "HOSTNAME=\(hostname ?? "")"] + (definition.hasTerminal ? ["TERM=xterm"] : [])
         for entry in defaults + image.env + definition.environment {
             if let index = entries.firstIndex(where: { name($0) == name(entry) }) {
                 entries[index] = entry
@@ -114,7 +117,9 @@ struct SpecBuilder {
     private func networkFiles() -> [Spec.Mount] {
         let taken = Set(definition.mounts.map(\.destination))
         return NetworkFiles.names.filter { !taken.contains("/etc/\($0)") }.map { name in
-            .init(destination: "/etc/\(name)", type: "bind", source: "\(volatile)/\(name)", options: ["bind", "nosuid", "nodev", "noexec"])
+            .init(
+                destination: "/etc/\(name)", type: "bind", source: "\(volatile)/\(name)",
+                options: ["bind", "nosuid", "nodev", "noexec"])
         }
     }
 
@@ -143,7 +148,9 @@ enum NetworkFiles {
     static let names = ["hostname", "hosts", "resolv.conf"]
 
     /// Writes the files into the zone's volatile folder.
-    static func write(in volatile: borrowing Descriptor, hostname: String, network: ZoneDefinition.Network) throws(SystemError) {
+    static func write(in volatile: borrowing Descriptor, hostname: String, network: ZoneDefinition.Network)
+        throws(SystemError)
+    {
         try volatile.writeNew("hostname", hostname + "\n")
         let own = "127.0.0.1\tlocalhost\n::1\tlocalhost ip6-localhost ip6-loopback\n127.0.1.1\t\(hostname)\n"
         switch network {

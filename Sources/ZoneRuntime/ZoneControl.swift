@@ -43,7 +43,9 @@ public struct ZoneControl: Sendable {
             if error.errno == .noProcess { return settle(entry) }
             throw ZoneError("stop zone \(entry.name)", error)
         }
-        throw ZoneError(.wrongState, "stop: zone \(entry.name) does not end, even by SIGKILL", hint: "its first process may hang in the kernel: look at /proc/\(process.pid)/stack")
+        throw ZoneError(
+            .wrongState, "stop: zone \(entry.name) does not end, even by SIGKILL",
+            hint: "its first process may hang in the kernel: look at /proc/\(process.pid)/stack")
     }
 
     /// Gives the `zonectl` that stays with the zone a moment to record the end, or to remove the zone if it was told so:
@@ -82,9 +84,13 @@ public struct ZoneControl: Sendable {
         let entry = try store.find(name)
         switch entry.state {
         case .running where !force:
-            throw ZoneError(.wrongState, "rm: zone \(entry.name) is running", hint: "stop it first, or use 'zonectl rm -f \(entry.name)'")
+            throw ZoneError(
+                .wrongState, "rm: zone \(entry.name) is running",
+                hint: "stop it first, or use 'zonectl rm -f \(entry.name)'")
         case .creating where !force:
-            throw ZoneError(.wrongState, "rm: zone \(entry.name) is just being created", hint: "use 'zonectl rm -f \(entry.name)' to stop that")
+            throw ZoneError(
+                .wrongState, "rm: zone \(entry.name) is just being created",
+                hint: "use 'zonectl rm -f \(entry.name)' to stop that")
         case .creating, .running:
             try end(entry)
         case .stopped, .damaged: break
@@ -134,6 +140,8 @@ public struct ZoneControl: Sendable {
         } catch {
             throw ZoneError("end the processes of zone \(name)", error)
         }
-        throw ZoneError(.wrongState, "rm: processes of zone \(name) do not end, even by SIGKILL", hint: "they may hang in the kernel; try again later")
+        throw ZoneError(
+            .wrongState, "rm: processes of zone \(name) do not end, even by SIGKILL",
+            hint: "they may hang in the kernel; try again later")
     }
 }

@@ -25,7 +25,9 @@ extension ZoneDefinition {
                 hint: "it must begin with '/', be more than that, and hold no '..'")
         }
         if ["proc", "sys"].contains(parts[0]) {
-            throw ZoneError(.invalid, "\(option): target \"\(path)\" is inside the zone's own /\(parts[0])", hint: "mount it elsewhere")
+            throw ZoneError(
+                .invalid, "\(option): target \"\(path)\" is inside the zone's own /\(parts[0])",
+                hint: "mount it elsewhere")
         }
         return "/" + parts.joined(separator: "/")
     }
@@ -39,11 +41,15 @@ extension ZoneDefinition {
     /// Makes sure that a kernel parameter is the zone's own and not the host's.
     public static func validateSysctl(_ name: String, network: Network) throws(ZoneError) {
         let dotted = name.contains("/") ? String(name.map { $0 == "/" ? "." : $0 }) : name
-        if name.split(separator: "/").contains("..") { throw ZoneError(.invalid, "--sysctl \"\(name)\" is not a parameter") }
+        if name.split(separator: "/").contains("..") {
+            throw ZoneError(.invalid, "--sysctl \"\(name)\" is not a parameter")
+        }
         if ipcParameters.contains(dotted) || dotted.hasPrefix("fs.mqueue.") { return }
         if dotted.hasPrefix("net.") {
             if network != .host { return }
-            throw ZoneError(.invalid, "--sysctl \(name): with --network host this would change the host", hint: "set it on the host, or give the zone a network of its own")
+            throw ZoneError(
+                .invalid, "--sysctl \(name): with --network host this would change the host",
+                hint: "set it on the host, or give the zone a network of its own")
         }
         throw ZoneError(
             .invalid, "--sysctl \(name): is not a parameter of the zone's own namespaces",

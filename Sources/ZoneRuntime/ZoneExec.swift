@@ -36,7 +36,9 @@ public struct ZoneExecutor: Sendable {
         let zone = entry.name
         let target = try entry.state.runningProcess(for: "exec", of: zone)
         guard let spec = try store.configuration(of: zone), let definition = try store.definition(of: zone) else {
-            throw ZoneError(.wrongState, "exec: zone \(zone) has lost its configuration", hint: "'zonectl rm -f \(zone)' removes it")
+            throw ZoneError(
+                .wrongState, "exec: zone \(zone) has lost its configuration", hint: "'zonectl rm -f \(zone)' removes it"
+            )
         }
         let first = try open(target, zone)
 

@@ -74,13 +74,16 @@ public struct ZoneRunner: Sendable {
             throw ZoneError("record zone \(zone)", error)
         }
 
-        try attempting("make the control groups of zone \(zone)") { () throws(SystemError) in try groups.create(resources) }
+        try attempting("make the control groups of zone \(zone)") { () throws(SystemError) in
+            try groups.create(resources)
+        }
         try attempting("write the zone's network files") { () throws(SystemError) in
             try NetworkFiles.write(in: volatile, hostname: spec.hostname ?? zone, network: definition.network)
         }
         var descriptors = DescriptorBag()
         let root = try OverlayRoot(layers: layers, store: folders.store, zone: folders.persistent(zone)).prepare(
-            anchor: folders.root, isReadOnly: definition.isReadOnly, isVolatile: definition.autoRemove, in: claim.persistent, &descriptors)
+            anchor: folders.root, isReadOnly: definition.isReadOnly, isVolatile: definition.autoRemove,
+            in: claim.persistent, &descriptors)
         let seccomp = try seccompProgram(definition, spec)
         var plan = try PlanBuilder(spec: spec).plan(
             root: root, cgroups: groups, seccomp: seccomp, descriptors: descriptors)
@@ -157,7 +160,8 @@ public struct ZoneRunner: Sendable {
         if removes {
             try store.erase(zone, cgroups: groups.directories)
         } else {
-            try attempting("remove the control groups of zone \(zone)") { () throws(SystemError) in try groups.remove() }
+            try attempting("remove the control groups of zone \(zone)") { () throws(SystemError) in try groups.remove()
+            }
             record.phase = .stopped
             record.exitCode = status.shellCode
             record.finished = Int64(time(nil))
@@ -173,7 +177,9 @@ public struct ZoneRunner: Sendable {
         guard let kills = try? groups.memoryKills(), kills > 0 else { return }
         let limit = (try? store.configuration(of: zone))?.linux?.resources?.memory?.limit
         let bound = limit.map { " at the limit of \(ByteSize.text($0))" } ?? ""
-        report("zone \(zone): out of memory: \(kills) process\(kills == 1 ? "" : "es") killed\(bound); raise it with --memory")
+        report(
+            "zone \(zone): out of memory: \(kills) process\(kills == 1 ? "" : "es") killed\(bound); raise it with --memory"
+        )
     }
 
     private func seccompProgram(_ definition: ZoneDefinition, _ spec: Spec) throws(ZoneError) -> SeccompProgram? {

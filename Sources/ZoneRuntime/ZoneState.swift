@@ -126,9 +126,12 @@ public enum ZoneState: Sendable, Equatable {
     func runningProcess(for verb: String, of name: String) throws(ZoneError) -> RecordedProcess {
         switch self {
         case .running(let process): return process
-        case .creating: throw ZoneError(.wrongState, "\(verb): zone \(name) is just being created", hint: "try again in a moment")
+        case .creating:
+            throw ZoneError(.wrongState, "\(verb): zone \(name) is just being created", hint: "try again in a moment")
         case .stopped: throw ZoneError(.wrongState, "\(verb): zone \(name) is not running")
-        case .damaged(let reason): throw ZoneError(.wrongState, "\(verb): zone \(name) is damaged: \(reason)", hint: "'zonectl rm -f \(name)' removes it")
+        case .damaged(let reason):
+            throw ZoneError(
+                .wrongState, "\(verb): zone \(name) is damaged: \(reason)", hint: "'zonectl rm -f \(name)' removes it")
         }
     }
 }

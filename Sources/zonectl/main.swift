@@ -50,7 +50,8 @@ enum Main {
         if command.needsRoot { try ZoneFolders.requireRoot(command.name) }
         if command.entersZone, !zn_executable_is_read_only() {
             throw ZoneError(
-                .unsupported, "\(command.name): zonectl's own file could be overwritten from inside the zone, as it cannot be executed through a read-only mount",
+                .unsupported,
+                "\(command.name): zonectl's own file could be overwritten from inside the zone, as it cannot be executed through a read-only mount",
                 hint: "this needs /proc, Linux 5.12 and CAP_SYS_ADMIN")
         }
         return try command.run(arguments, context)

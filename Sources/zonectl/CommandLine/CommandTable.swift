@@ -22,7 +22,8 @@ enum CommandTable {
     }
 
     static func unknown(_ word: String, next: String?) -> ZoneError {
-        let families = Set(all.map(\.name).filter { $0.contains(" ") }.compactMap { $0.split(separator: " ").first.map(String.init) })
+        let families = Set(
+            all.map(\.name).filter { $0.contains(" ") }.compactMap { $0.split(separator: " ").first.map(String.init) })
         if families.contains(word) {
             let verbs = all.map(\.name).filter { $0.hasPrefix(word + " ") }.map { "'zonectl \($0)'" }
             let what = next.map { "unknown verb \"\(word) \($0)\"" } ?? "\(word) needs a verb"
@@ -36,8 +37,10 @@ enum CommandTable {
 
 /// Options before the verb.
 enum GlobalOption {
-    static let root = Option.value("root", nil, "DIR", "Folder of volatile state (default \(ZoneFolders.defaultRoot), or $ZONECTL_ROOT)")
-    static let store = Option.value("store", nil, "DIR", "Folder of images and zones (default \(ZoneFolders.defaultStore), or $ZONECTL_STORE)")
+    static let root = Option.value(
+        "root", nil, "DIR", "Folder of volatile state (default \(ZoneFolders.defaultRoot), or $ZONECTL_ROOT)")
+    static let store = Option.value(
+        "store", nil, "DIR", "Folder of images and zones (default \(ZoneFolders.defaultStore), or $ZONECTL_STORE)")
     static let help = Option.flag("help", "h", "Show help")
     static let version = Option.flag("version", nil, "Show the version")
 

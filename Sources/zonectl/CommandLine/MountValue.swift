@@ -10,7 +10,8 @@ enum MountValue {
     static func volume(_ text: String) throws(ZoneError) -> Spec.Mount {
         let parts = text.split(separator: ":", omittingEmptySubsequences: false).map(String.init)
         guard (2...3).contains(parts.count), !parts[0].isEmpty, !parts[1].isEmpty else {
-            throw ZoneError(.invalid, "--volume \"\(text)\" is not SOURCE:TARGET[:OPTIONS]", hint: "such as /srv/data:/data:ro")
+            throw ZoneError(
+                .invalid, "--volume \"\(text)\" is not SOURCE:TARGET[:OPTIONS]", hint: "such as /srv/data:/data:ro")
         }
         guard parts[0].hasPrefix("/") || parts[0].hasPrefix(".") else {
             throw ZoneError(
@@ -59,11 +60,14 @@ enum MountValue {
         switch type {
         case "bind":
             guard let source, !source.isEmpty, tmpfsOptions.isEmpty else {
-                throw ZoneError(.invalid, "--mount \"\(text)\": a bind mount needs src= and takes no tmpfs options", hint: hint)
+                throw ZoneError(
+                    .invalid, "--mount \"\(text)\": a bind mount needs src= and takes no tmpfs options", hint: hint)
             }
             return try bind(source, target, ["rbind"] + options, "--mount")
         case "tmpfs":
-            guard source == nil else { throw ZoneError(.invalid, "--mount \"\(text)\": a tmpfs has no src=", hint: hint) }
+            guard source == nil else {
+                throw ZoneError(.invalid, "--mount \"\(text)\": a tmpfs has no src=", hint: hint)
+            }
             return try tmpfs(target, options + tmpfsOptions, "--mount")
         default: throw ZoneError(.invalid, "--mount \"\(text)\": type \"\(type)\" is not known", hint: hint)
         }
@@ -96,10 +100,14 @@ enum MountValue {
             case ("uid", let value?), ("gid", let value?), ("nr_inodes", let value?):
                 guard UInt32(value) != nil else { throw ZoneError(.invalid, "\(option): \"\(text)\" is not a number") }
                 result.append(text)
-            case ("ro", nil), ("rw", nil), ("nosuid", nil), ("nodev", nil), ("noexec", nil), ("suid", nil), ("dev", nil),
+            case ("ro", nil), ("rw", nil), ("nosuid", nil), ("nodev", nil), ("noexec", nil), ("suid", nil),
+                ("dev", nil),
                 ("exec", nil), ("noatime", nil), ("strictatime", nil):
                 result.append(text)
-            default: throw ZoneError(.invalid, "\(option): unknown tmpfs option \"\(text)\"", hint: "there is size, mode, uid, gid, nr_inodes, ro, rw, exec, suid and dev")
+            default:
+                throw ZoneError(
+                    .invalid, "\(option): unknown tmpfs option \"\(text)\"",
+                    hint: "there is size, mode, uid, gid, nr_inodes, ro, rw, exec, suid and dev")
             }
         }
         let destination = try ZoneDefinition.mountTarget(target, option)
@@ -111,7 +119,9 @@ enum MountValue {
         return number
     }
 
-    private static func bind(_ source: String, _ target: String, _ options: [String], _ option: String) throws(ZoneError) -> Spec.Mount {
+    private static func bind(_ source: String, _ target: String, _ options: [String], _ option: String)
+        throws(ZoneError) -> Spec.Mount
+    {
         let path = try HostPath.existing(source, option)
         return Spec.Mount(
             destination: try ZoneDefinition.mountTarget(target, option), type: "bind", source: path, options: options)

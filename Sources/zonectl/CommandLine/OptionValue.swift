@@ -12,7 +12,8 @@ enum OptionValue {
 
     static func memory(_ text: String) throws(ZoneError) -> Spec.Memory {
         guard let bytes = ByteSize.parse(text), bytes > 0 else {
-            throw ZoneError(.invalid, "--memory \"\(text)\" is not a size", hint: "give a number with k, M, G or T, such as 512M")
+            throw ZoneError(
+                .invalid, "--memory \"\(text)\" is not a size", hint: "give a number with k, M, G or T, such as 512M")
         }
         var memory = Spec.Memory()
         memory.limit = bytes
@@ -28,7 +29,9 @@ enum OptionValue {
         if let cpus {
             // 0.01 is the kernel's own minimum of 1 ms in a period of 100.
             guard let number = Double(cpus), number.isFinite, number >= 0.01, number <= 8192 else {
-                throw ZoneError(.invalid, "--cpus \"\(cpus)\" is not a number of CPUs from 0.01 to 8192", hint: "1.5 means one and a half CPUs' time")
+                throw ZoneError(
+                    .invalid, "--cpus \"\(cpus)\" is not a number of CPUs from 0.01 to 8192",
+                    hint: "1.5 means one and a half CPUs' time")
             }
             cpu.period = 100_000
             cpu.quota = Int64((number * 100_000).rounded())
@@ -68,7 +71,9 @@ enum OptionValue {
         guard values.count <= 2, let soft = values.first ?? nil, let hard = values.last ?? nil else {
             throw ZoneError(.invalid, "--ulimit \"\(text)\": limits are numbers, or -1 for none")
         }
-        guard soft <= hard else { throw ZoneError(.invalid, "--ulimit \"\(text)\": the soft limit is above the hard limit") }
+        guard soft <= hard else {
+            throw ZoneError(.invalid, "--ulimit \"\(text)\": the soft limit is above the hard limit")
+        }
         return Spec.ResourceLimit(type: "RLIMIT_\(parts[0].uppercased())", soft: soft, hard: hard)
     }
 
@@ -85,7 +90,8 @@ enum OptionValue {
             byte >= 0x30 && byte <= 0x39 || byte | 0x20 >= 0x61 && byte | 0x20 <= 0x7A || byte == 0x2D || byte == 0x2E
         }
         guard isFine, !bytes.isEmpty, bytes.count <= 64, bytes.first != 0x2D else {
-            throw ZoneError(.invalid, "--hostname \"\(text)\" is not a host name", hint: "1 to 64 letters, digits, '-' and '.'")
+            throw ZoneError(
+                .invalid, "--hostname \"\(text)\" is not a host name", hint: "1 to 64 letters, digits, '-' and '.'")
         }
         return text
     }
@@ -124,7 +130,8 @@ enum OptionValue {
     }
 
     private static func variable(_ entry: String, _ place: String) throws(ZoneError) -> String? {
-        guard let first = entry.first, first != "=", !entry.prefix(while: { $0 != "=" }).contains(where: \.isWhitespace) else {
+        guard let first = entry.first, first != "=", !entry.prefix(while: { $0 != "=" }).contains(where: \.isWhitespace)
+        else {
             throw ZoneError(.invalid, "\(place) \"\(entry)\" is not NAME=VALUE or NAME")
         }
         if entry.contains("=") { return entry }
@@ -138,7 +145,9 @@ enum OptionValue {
         let name = text.uppercased()
         if name == "ALL" { return name }
         guard let known = ZoneDefinition.capabilityName(name) else {
-            throw ZoneError(.invalid, "\(option) \"\(text)\" is not a capability", hint: "capabilities(7) lists them; ALL means every one")
+            throw ZoneError(
+                .invalid, "\(option) \"\(text)\" is not a capability",
+                hint: "capabilities(7) lists them; ALL means every one")
         }
         return known
     }
@@ -149,7 +158,8 @@ enum OptionValue {
         let value = separator == text.endIndex ? nil : String(text[text.index(after: separator)...])
         switch (name, value) {
         case ("seccomp", "unconfined"): definition.seccompProfile = "unconfined"
-        case ("seccomp", let path?) where !path.isEmpty: definition.seccompProfile = try HostPath.existing(path, "--security-opt seccomp")
+        case ("seccomp", let path?) where !path.isEmpty:
+            definition.seccompProfile = try HostPath.existing(path, "--security-opt seccomp")
         case ("no-new-privileges", nil), ("no-new-privileges", "true"): definition.allowsNewPrivileges = false
         case ("no-new-privileges", "false"): definition.allowsNewPrivileges = true
         default:
@@ -161,7 +171,9 @@ enum OptionValue {
 
     static func sysctl(_ text: String, network: ZoneDefinition.Network) throws(ZoneError) -> (String, String) {
         let parts = text.split(separator: "=", maxSplits: 1, omittingEmptySubsequences: false).map(String.init)
-        guard parts.count == 2, !parts[0].isEmpty else { throw ZoneError(.invalid, "--sysctl \"\(text)\" is not NAME=VALUE") }
+        guard parts.count == 2, !parts[0].isEmpty else {
+            throw ZoneError(.invalid, "--sysctl \"\(text)\" is not NAME=VALUE")
+        }
         try ZoneDefinition.validateSysctl(parts[0], network: network)
         return (parts[0], parts[1])
     }
@@ -171,11 +183,14 @@ enum OptionValue {
         var target = parts.count > 1 ? parts[1] : parts[0]
         var access = parts.count > 2 ? parts[2] : "rwm"
         // docker's short form: /dev/fuse:rw
-        if parts.count == 2, !parts[1].isEmpty, parts[1].allSatisfy("rwm".contains) { (target, access) = (parts[0], parts[1]) }
+        if parts.count == 2, !parts[1].isEmpty, parts[1].allSatisfy("rwm".contains) {
+            (target, access) = (parts[0], parts[1])
+        }
         guard parts.count <= 3, parts[0].hasPrefix("/"), target.hasPrefix("/"), !access.isEmpty,
             access.allSatisfy("rwm".contains)
         else {
-            throw ZoneError(.invalid, "--device \"\(text)\" is not SOURCE[:TARGET[:rwm]]", hint: "such as /dev/fuse:/dev/fuse:rw")
+            throw ZoneError(
+                .invalid, "--device \"\(text)\" is not SOURCE[:TARGET[:rwm]]", hint: "such as /dev/fuse:/dev/fuse:rw")
         }
         _ = try HostPath.existing(parts[0], "--device")
         return ZoneDefinition.DeviceRequest(source: parts[0], target: target, access: access)
@@ -188,7 +203,9 @@ enum HostPath {
     static func existing(_ path: String, _ option: String) throws(ZoneError) -> String {
         var absolute = path
         if !path.hasPrefix("/") {
-            guard let directory = getcwd(nil, 0) else { throw ZoneError(.system, "\(option) \(path): the working directory is gone") }
+            guard let directory = getcwd(nil, 0) else {
+                throw ZoneError(.system, "\(option) \(path): the working directory is gone")
+            }
             defer { free(directory) }
             absolute = "\(String(cString: directory))/\(path)"
         }

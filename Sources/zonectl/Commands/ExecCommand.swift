@@ -22,7 +22,9 @@ enum ExecCommand {
         guard let zone = arguments.operands.first else { throw ZoneError(.invalid, "exec needs the name of a zone") }
         var request = ExecRequest()
         request.arguments = Array(arguments.operands.dropFirst())
-        if request.arguments.isEmpty { throw ZoneError(.invalid, "exec needs a command", hint: "zonectl exec -it \(zone) sh") }
+        if request.arguments.isEmpty {
+            throw ZoneError(.invalid, "exec needs a command", hint: "zonectl exec -it \(zone) sh")
+        }
         request.environment = try OptionValue.environment(
             files: arguments.list(environmentFile), entries: arguments.list(environment))
         request.workingDirectory = arguments.value(workingDirectory)

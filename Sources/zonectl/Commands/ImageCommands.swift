@@ -27,7 +27,10 @@ enum ImageListCommand {
                 images.map { image in
                     let config = image.configuration.config
                     let command = (config?.entrypoint ?? []) + (config?.cmd ?? [])
-                    return [image.name, String(image.digest.hex.prefix(12)), ByteSize.text(image.size), command.joined(separator: " ")]
+                    return [
+                        image.name, String(image.digest.hex.prefix(12)), ByteSize.text(image.size),
+                        command.joined(separator: " "),
+                    ]
                 })
         }
         return 0

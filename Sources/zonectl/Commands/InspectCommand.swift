@@ -14,7 +14,8 @@ enum InspectCommand {
         let status = try forEach(arguments.operands) { (name) throws(ZoneError) in
             let entry = try store.find(name)
             return try ZoneView(entry, context.folders).detailed(
-                configuration: try? store.configuration(of: entry.name), definition: try? store.definition(of: entry.name),
+                configuration: try? store.configuration(of: entry.name),
+                definition: try? store.definition(of: entry.name),
                 cgroups: entry.record?.cgroups.map(\.path) ?? [])
         }
         try Output.json(status.results)

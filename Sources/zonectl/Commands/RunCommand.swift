@@ -17,7 +17,8 @@ enum RunCommand {
     static let workingDirectory = Option.value("workdir", "w", "DIR", "Working directory in the zone")
     static let user = Option.value("user", "u", "USER[:GROUP]", "User and group by name or number")
     static let volume = Option.list("volume", "v", "SOURCE:TARGET[:OPTIONS]", "Mount a file or folder of the host's")
-    static let mount = Option.list("mount", nil, "type=bind|tmpfs,…", "Mount with src=, dst=, readonly, tmpfs-size=, tmpfs-mode=")
+    static let mount = Option.list(
+        "mount", nil, "type=bind|tmpfs,…", "Mount with src=, dst=, readonly, tmpfs-size=, tmpfs-mode=")
     static let tmpfs = Option.list("tmpfs", nil, "TARGET[:OPTIONS]", "Mount a tmpfs")
     static let readOnly = Option.flag("read-only", nil, "Make the root file system read-only")
     static let memory = Option.value("memory", "m", "SIZE", "Memory limit, such as 512M")
@@ -94,7 +95,9 @@ enum RunCommand {
         }
         for text in arguments.list(label) {
             let parts = text.split(separator: "=", maxSplits: 1, omittingEmptySubsequences: false)
-            guard let key = parts.first, !key.isEmpty else { throw ZoneError(.invalid, "--label \"\(text)\" has no name") }
+            guard let key = parts.first, !key.isEmpty else {
+                throw ZoneError(.invalid, "--label \"\(text)\" has no name")
+            }
             definition.labels[String(key)] = parts.count == 2 ? String(parts[1]) : ""
         }
         return definition

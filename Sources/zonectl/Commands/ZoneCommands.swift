@@ -14,7 +14,8 @@ enum KillCommand {
     ) { (arguments, context) throws(ZoneError) in
         let text = arguments.value(signal) ?? "KILL"
         guard let number = SignalName.number(of: text) else {
-            throw ZoneError(.invalid, "\"\(text)\" is not a signal", hint: "give a name such as TERM or a number from 1 to 64")
+            throw ZoneError(
+                .invalid, "\"\(text)\" is not a signal", hint: "give a name such as TERM or a number from 1 to 64")
         }
         return try InspectCommand.forEach(arguments.operands) { (name) throws(ZoneError) in
             try ZoneControl(context.folders).kill(name, signal: number)

@@ -1,0 +1,69 @@
+# SPDX-License-Identifier: Apache-2.0
+# SPDX-FileCopyrightText: ZoneRuntime authors
+
+PREFIX  ?= /usr/local
+DESTDIR ?=
+STORE   ?= /var/lib/zonectl
+ROOT    ?= /run/zonectl
+
+# One scratch folder for the release build, one for unit tests: the two differ in every flag.
+RELEASE := .build/static
+ZONECTL := .build/zonectl
+PYTEST  := /usr/bin/python3 -m pytest -p no:cacheprovider -rs -q
+
+.PHONY: all build run test test-units test-integration images bench check fmt install uninstall clean tools packages
+
+all: build
+
+# --- What is needed from outside -------------------------------------------------------------------------------------
+
+tools:
+	@scripts/need-swift
+
+packages: tools
+	@scripts/need-packages build
+
+# --- Build -----------------------------------------------------------------------------------------------------------
+
+build: packages
+	@scripts/build-static $(RELEASE) $(ZONECTL)
+
+images: build
+	@images/busybox/build .build/images/busybox
+	@$(ZONECTL) --root $(ROOT) --store $(STORE) image import .build/images/busybox
+
+run: images
+	@scripts/show-first-zone $(ZONECTL) $(ROOT) $(STORE)
+
+# --- Test ------------------------------------------------------------------------------------------------------------
+
+test: test-units test-integration
+
+test-units: packages
+	swift test --scratch-path .build/units --quiet
+
+test-integration: build
+	@scripts/need-packages test
+	@ZONECTL=$(CURDIR)/$(ZONECTL) $(PYTEST) Tests/Integration
+
+bench: build
+	@scripts/need-packages bench
+	@ZONECTL=$(CURDIR)/$(ZONECTL) scripts/bench
+
+check: packages
+	@scripts/need-packages check
+	@scripts/check
+
+fmt: tools
+	swift format format --in-place --recursive Package.swift Sources Tests
+
+# --- Install ---------------------------------------------------------------------------------------------------------
+
+install: build
+	install -D -m 0755 $(ZONECTL) $(DESTDIR)$(PREFIX)/bin/zonectl
+
+uninstall:
+	rm -f $(DESTDIR)$(PREFIX)/bin/zonectl
+
+clean:
+	rm -rf .build .build-* .build_*
