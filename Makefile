@@ -48,7 +48,7 @@ test-integration: build
 
 bench: build
 	@scripts/need-packages bench
-	@ZONECTL=$(CURDIR)/$(ZONECTL) scripts/bench
+	@ZONECTL=$(CURDIR)/$(ZONECTL) Tests/Benchmarks/bench.py
 
 check: packages
 	@scripts/need-packages check

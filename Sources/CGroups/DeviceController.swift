@@ -61,9 +61,17 @@ struct DeviceProgram {
         append(0x77, 3, immediate: 16)  // r3 = access
         append(0x61, 4, 1, offset: 4)  // r4 = major
         append(0x61, 5, 1, offset: 8)  // r5 = minor
-        for rule in rules.reversed() { append(rule) }
+        for rule in rules.reversed() {
+            append(rule)
+            // It decides everything that is left; the verifier refuses code that is never reached.
+            if DeviceProgram.isUnconditional(rule) { return }
+        }
         // No rule matches: as a new version 1 group, everything is allowed.
         finish(allow: true)
+    }
+
+    private static func isUnconditional(_ rule: Spec.DeviceRule) -> Bool {
+        (rule.type ?? "a") == "a" && (rule.major ?? -1) < 0 && (rule.minor ?? -1) < 0 && accessMask(rule.access) == 7
     }
 
     private mutating func append(_ rule: Spec.DeviceRule) {

@@ -15,6 +15,7 @@
 #include <string.h>
 #include <sys/file.h>
 #include <sys/ioctl.h>
+#include <sys/mman.h>
 #include <sys/mount.h>
 #include <sys/prctl.h>
 #include <sys/resource.h>
@@ -27,6 +28,7 @@
 #include <sys/sysmacros.h>
 #include <sys/wait.h>
 #include <sys/xattr.h>
+#include <time.h>
 #include <unistd.h>
 
 #define RESULT(call) ({ __typeof__(call) r_ = (call); r_ < 0 ? -errno : r_; })
@@ -298,6 +300,47 @@ int zn_bpf_attach_device(int cgroup_fd, int program_fd) {
     return (int)RESULT(syscall(SYS_bpf, BPF_PROG_ATTACH, &attributes, sizeof attributes));
 }
 
+// --- KVM -----------------------------------------------------------------------------------------------------------
+
+int zn_map_shared(int fd, size_t size, void **address) {
+    void *result = mmap(NULL, size, PROT_READ | PROT_WRITE, MAP_SHARED | (fd < 0 ? MAP_ANONYMOUS : 0), fd, 0);
+    if (result == MAP_FAILED) return -errno;
+    *address = result;
+    return 0;
+}
+int zn_unmap(void *address, size_t size) { return RESULT(munmap(address, size)); }
+
+// A timer that signals this thread alone, with a signal that is blocked everywhere but inside KVM_RUN: it can neither
+// be missed between the start of the timer and the entry into the guest, nor reach a handler or kill the process.
+int zn_kvm_run(int vcpu, const void *page, int timeout_ms, uint32_t *suberror) {
+    sigset_t alarm, before;
+    sigemptyset(&alarm);
+    sigaddset(&alarm, SIGALRM);
+    struct sigevent event;
+    memset(&event, 0, sizeof event);
+    event.sigev_notify = SIGEV_THREAD_ID;
+    event.sigev_signo = SIGALRM;
+    event._sigev_un._tid = (pid_t)syscall(SYS_gettid);
+    // struct kvm_signal_mask: the size of the kernel's set, then all signals but SIGALRM.
+    struct { uint32_t size; uint64_t blocked; } __attribute__((packed)) mask = {8, ~(1ULL << (SIGALRM - 1))};
+    struct itimerspec time = {.it_value = {timeout_ms / 1000, timeout_ms % 1000 * 1000000L}};
+    timer_t timer;
+    int result = RESULT(timer_create(CLOCK_MONOTONIC, &event, &timer));
+    if (result < 0) return result;
+    sigprocmask(SIG_BLOCK, &alarm, &before);
+    result = RESULT(ioctl(vcpu, KVM_SET_SIGNAL_MASK, &mask));
+    if (result >= 0) result = RESULT(timer_settime(timer, 0, &time, NULL));
+    if (result >= 0) result = RESULT(ioctl(vcpu, KVM_RUN, 0));
+    timer_delete(timer);
+    sigtimedwait(&alarm, NULL, &(struct timespec){0, 0});
+    sigprocmask(SIG_SETMASK, &before, NULL);
+    if (result == -EINTR) return -ETIMEDOUT;
+    if (result < 0) return result;
+    const struct kvm_run *run = page;
+    if (run->exit_reason == KVM_EXIT_INTERNAL_ERROR) *suberror = run->internal.suberror;
+    return (int)run->exit_reason;
+}
+
 // --- Macros --------------------------------------------------------------------------------------------------------
 
 unsigned int zn_major(dev_t device) { return major(device); }
@@ -310,6 +353,22 @@ uint64_t zn_tiocgptpeer(void) { return TIOCGPTPEER; }
 __attribute__((section(".zonectl_commit"), used)) static const volatile char commit[48] = "unknown";
 const char *zn_commit(void) { return (const char *)commit; }
 
+
+// The kernel lays the arguments out one after another; libc hands them to constructors.
+static char *first_argument;
+static size_t arguments_length;
+__attribute__((constructor)) static void remember_arguments(int argc, char **argv, char **envp) {
+    (void)envp;
+    if (argc < 1) return;
+    first_argument = argv[0];
+    arguments_length = (size_t)(argv[argc - 1] - argv[0]) + strlen(argv[argc - 1]);
+}
+void zn_hide_arguments(const char *name) {
+    if (!first_argument) return;
+    memset(first_argument, 0, arguments_length);
+    strncpy(first_argument, name, arguments_length);
+    prctl(PR_SET_NAME, name, 0, 0, 0);
+}
 
 bool zn_executable_is_read_only(void) {
     struct statfs info;

@@ -32,6 +32,8 @@ enum ChildSetup {
     private static func follow(_ plan: borrowing LaunchPlan, _ channel: borrowing Channel) throws(LaunchFailure) {
         // No process of the zone may look into this one: until execve it still is the host's program.
         _ = zn_prctl(4 /* PR_SET_DUMPABLE */, 0, 0, 0, 0)
+        // The arguments of the host's command, with values of -e among them, are nobody's business in the zone.
+        zn_hide_arguments("zone-init")
         _ = zn_reset_signals()
         _ = umask(0)
         // Groups before namespaces: the tasks files are the host's, and a new cgroup namespace is rooted where we are.

@@ -72,6 +72,8 @@ struct LaunchDescription {
         switch step {
         case .execute: sentence = programSentence(errno)
         case .user: sentence = userSentence(errno)
+        case .workingDirectory where errno == .loop:
+            sentence = "working directory \(workingDirectory): leads through a link that could point out of the zone"
         case .mount where errno == .loop && index < mounts.count && index >= 0:
             sentence =
                 "mount on \(mounts[index]): the path leads through a symbolic link of the image's, which could redirect it"

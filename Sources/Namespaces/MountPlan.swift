@@ -83,14 +83,6 @@ public struct FileSystemContext: ~Copyable {
         try check(result, "mount \(type)", "option \(key)\(value.map { "=" + $0 } ?? "")")
     }
 
-    /// As ``set(_:_:)``, but tells whether the kernel knows the option at all.
-    public func trySet(_ key: String, _ value: String) throws(SystemError) -> Bool {
-        let result = zn_fsconfig_string(context.raw, key, value)
-        if result == -Errno.invalid.rawValue { return false }
-        try check(result, "mount \(type)", "option \(key)=\(value)")
-        return true
-    }
-
     /// Makes the instance and returns it as a detached mount.
     public consuming func mount(_ attributes: MountAttributes = []) throws(SystemError) -> Descriptor {
         let created = zn_fsconfig_create(context.raw)

@@ -57,18 +57,22 @@ struct OverlayRoot {
 
     /// Mounts through the new calls; `nil` where the kernel takes only one `lowerdir` string and ours is too long.
     private func mountDetached(_ isVolatile: Bool) throws(SystemError) -> Descriptor? {
-        let context = try FileSystemContext("overlay")
-        let paths = lower
-        // One option a layer since Linux 6.8; before that one string, in which ':' separates and '\\' escapes.
-        if paths.allSatisfy({ $0.utf8.count <= OverlayRoot.longestOption }),
-            try context.trySet("lowerdir+", paths[0])
-        {
-            for path in paths.dropFirst() { try context.set("lowerdir+", path) }
-        } else {
-            let joined = paths.map(OverlayRoot.escaped).joined(separator: ":")
-            if joined.utf8.count > OverlayRoot.longestOption { return nil }
-            try context.set("lowerdir", joined)
+        // One option a layer since Linux 6.8. An older kernel takes the option without a look and refuses the mount.
+        if lower.allSatisfy({ $0.utf8.count <= OverlayRoot.longestOption }) {
+            do throws(SystemError) {
+                return try mount(lower.map { ("lowerdir+", $0) }, isVolatile)
+            } catch {
+                guard error.errno == .invalid else { throw error }
+            }
         }
+        // One string before that, in which ':' separates and '\\' escapes.
+        let joined = lower.map(OverlayRoot.escaped).joined(separator: ":")
+        return joined.utf8.count <= OverlayRoot.longestOption ? try mount([("lowerdir", joined)], isVolatile) : nil
+    }
+
+    private func mount(_ layers: [(String, String)], _ isVolatile: Bool) throws(SystemError) -> Descriptor {
+        let context = try FileSystemContext("overlay")
+        for (key, value) in layers { try context.set(key, value) }
         try context.set("upperdir", "\(zone)/upper")
         try context.set("workdir", "\(zone)/work")
         if isVolatile { try context.set("volatile") }

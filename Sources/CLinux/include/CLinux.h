@@ -8,6 +8,7 @@
 #define CLINUX_H
 
 #include <fcntl.h>
+#include <linux/kvm.h>
 #include <linux/sched.h>
 #include <signal.h>
 #include <stdbool.h>
@@ -133,6 +134,30 @@ ssize_t zn_receive_fd(int socket, void *_Nonnull buffer, size_t size, int *_Nonn
 int zn_bpf_load_device(const void *_Nonnull instructions, uint32_t count);
 int zn_bpf_attach_device(int cgroup_fd, int program_fd);
 
+// Virtual machines (/dev/kvm, the kernel's Documentation/virt/kvm/api.rst).
+// Requests whose numbers are computed by macros.
+enum {
+    ZN_KVM_GET_API_VERSION = KVM_GET_API_VERSION,
+    ZN_KVM_CREATE_VM = KVM_CREATE_VM,
+    ZN_KVM_GET_VCPU_MMAP_SIZE = KVM_GET_VCPU_MMAP_SIZE,
+    ZN_KVM_CREATE_VCPU = KVM_CREATE_VCPU,
+    ZN_KVM_SET_USER_MEMORY_REGION = KVM_SET_USER_MEMORY_REGION,
+#if defined(__x86_64__)
+    ZN_KVM_SET_TSS_ADDR = KVM_SET_TSS_ADDR,
+    ZN_KVM_GET_SUPPORTED_CPUID = KVM_GET_SUPPORTED_CPUID,
+    ZN_KVM_SET_CPUID2 = KVM_SET_CPUID2,
+    ZN_KVM_GET_SREGS = KVM_GET_SREGS,
+    ZN_KVM_SET_SREGS = KVM_SET_SREGS,
+    ZN_KVM_SET_REGS = KVM_SET_REGS,
+#endif
+};
+/// mmap(2), shared, readable and writable; anonymous memory where `fd` is below 0.
+int zn_map_shared(int fd, size_t size, void *_Nullable *_Nonnull address);
+int zn_unmap(void *_Nonnull address, size_t size);
+/// Runs a virtual CPU until its next exit and returns the reason, KVM_EXIT_…; -ETIMEDOUT after `timeout_ms`. `page` is
+/// the mapping of the virtual CPU; `*suberror` is set for KVM_EXIT_INTERNAL_ERROR.
+int zn_kvm_run(int vcpu, const void *_Nonnull page, int timeout_ms, uint32_t *_Nonnull suberror);
+
 // Macros of the headers as functions.
 unsigned int zn_major(dev_t device);
 unsigned int zn_minor(dev_t device);
@@ -140,6 +165,9 @@ uint64_t zn_tiocgptpeer(void);
 
 /// The commit that the executable was built from; `make build` writes it into a section of the finished file.
 const char *_Nonnull zn_commit(void);
+
+/// Overwrites the arguments that `ps` shows of the calling process.
+void zn_hide_arguments(const char *_Nonnull name);
 
 /// Whether the running executable is reached through a read-only mount, as CStart arranges.
 bool zn_executable_is_read_only(void);
