@@ -54,5 +54,6 @@ let package = Package(
             swiftSettings: strict,
             linkerSettings: [.unsafeFlags(["-Xlinker", "--entry=zn_start"])]
         ),
+        tests("Seccomp", ["Seccomp", "LinuxSystem", "OCI", "CSeccomp"]),
     ]
 )

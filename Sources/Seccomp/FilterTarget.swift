@@ -20,15 +20,15 @@ public struct FilterTarget: Sendable, Equatable {
     /// The running machine.
     public static var current: FilterTarget {
         #if arch(x86_64)
-            FilterTarget(architecture: "amd64", token: "SCMP_ARCH_X86_64", kernel: .running)
+        FilterTarget(architecture: "amd64", token: "SCMP_ARCH_X86_64", kernel: .running)
         #elseif arch(arm64)
-            FilterTarget(architecture: "arm64", token: "SCMP_ARCH_AARCH64", kernel: .running)
+        FilterTarget(architecture: "arm64", token: "SCMP_ARCH_AARCH64", kernel: .running)
         #elseif arch(riscv64)
-            FilterTarget(architecture: "riscv64", token: "SCMP_ARCH_RISCV64", kernel: .running)
+        FilterTarget(architecture: "riscv64", token: "SCMP_ARCH_RISCV64", kernel: .running)
         #elseif arch(powerpc64le)
-            FilterTarget(architecture: "ppc64le", token: "SCMP_ARCH_PPC64LE", kernel: .running)
+        FilterTarget(architecture: "ppc64le", token: "SCMP_ARCH_PPC64LE", kernel: .running)
         #elseif arch(s390x)
-            FilterTarget(architecture: "s390x", token: "SCMP_ARCH_S390X", kernel: .running)
+        FilterTarget(architecture: "s390x", token: "SCMP_ARCH_S390X", kernel: .running)
         #endif
     }
 }

@@ -58,10 +58,12 @@ public enum Hardening {
             spec.denyBits(of: "unshare", index: 0, namespaceFlags | 0x80)
         }
         spec.denyFamilies([38 /* AF_ALG */, 40 /* AF_VSOCK */])
-        if !exceptions.contains(.socketcall) {
+        if !exceptions.contains(.socketcall) || !spec.permits("socketcall") {
             // libseccomp adds to each rule for `socket` and its kin one for `socketcall`. Only a rule without conditions
-            // overrides these, and it is passed over when it says the same as the default.
-            spec.deny(["socketcall"], spec.isDefault(.accessDenied) ? .notPermitted : .accessDenied)
+            // overrides these. It is passed over when it says the same as the default, and has to come before them.
+            let errno = spec.isDefault(.accessDenied) ? Errno.notPermitted : .accessDenied
+            spec.deny(["socketcall"], errno)
+            spec.syscalls.insert(spec.syscalls.removeLast(), at: 0)
         }
         return spec
     }
@@ -72,9 +74,9 @@ public enum Hardening {
     /// s390 has clone's first two arguments exchanged, see clone(2).
     private static var cloneFlagsIndex: UInt32 {
         #if arch(s390x)
-            1
+        1
         #else
-            0
+        0
         #endif
     }
 }
@@ -82,6 +84,12 @@ public enum Hardening {
 extension Spec.Seccomp {
     fileprivate func isDefault(_ errno: Errno) -> Bool {
         defaultAction == "SCMP_ACT_ERRNO" && defaultErrnoRet ?? 1 == UInt32(errno.rawValue)
+    }
+
+    /// Whether a call is let through whatever its arguments are.
+    fileprivate func permits(_ name: String) -> Bool {
+        let deciding = syscalls.first { $0.names.contains(name) && $0.args.isEmpty }
+        return deciding.map { Rule.permissiveActions.contains($0.action) } ?? isPermissive
     }
 
     /// Whether calls without a rule are let through.

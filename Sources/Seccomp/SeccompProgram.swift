@@ -43,7 +43,8 @@ public struct SeccompProgram: Sendable, Equatable {
         guard count > 0, count <= SeccompProgram.maximumCount, instructions.count % 8 == 0 else {
             throw SeccompError(
                 .unsupported,
-                "the profile needs \(count) instructions, the kernel takes 1 to \(SeccompProgram.maximumCount): use fewer rules")
+                "the profile needs \(count) instructions, the kernel takes 1 to \(SeccompProgram.maximumCount): use fewer rules"
+            )
         }
     }
 
@@ -82,8 +83,8 @@ struct FilterAction: Equatable {
             guard takesErrno else {
                 throw SeccompError(.invalid, "\(errnoPlace): \(name) takes no error number")
             }
-            // The kernel's MAX_ERRNO; a tracer's message may use all 16 bits.
-            let largest: UInt32 = name == "SCMP_ACT_ERRNO" ? 4095 : 0xFFFF
+            // libseccomp takes what is below the kernel's MAX_ERRNO, 4095; a tracer's message may use all 16 bits.
+            let largest: UInt32 = name == "SCMP_ACT_ERRNO" ? 4094 : 0xFFFF
             guard errno <= largest else {
                 throw SeccompError(.invalid, "\(errnoPlace): \(errno) is above \(largest)")
             }
