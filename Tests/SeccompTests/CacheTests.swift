@@ -117,7 +117,8 @@ private final class Scratch {
         let program = try cache.program(profile: .file(path), capabilities: [])
         let name = try #require(try scratch.cached().first)
         let good = try readHostFile("\(scratch.cache)/\(name)")
-        var damaged: [[UInt8]] = stride(from: 0, to: good.count, by: 5).map { Array(good.prefix($0)) } + [good + [0], good + good]
+        var damaged: [[UInt8]] =
+            stride(from: 0, to: good.count, by: 5).map { Array(good.prefix($0)) } + [good + [0], good + good]
         for index in stride(from: 0, to: good.count, by: 3) {
             var bytes = good
             bytes[index] ^= 0x10
