@@ -44,7 +44,7 @@ let package = Package(
         layer("Namespaces", ["LinuxSystem", "CLinux", "CCap", "CNetlink"]),
         layer("CGroups", ["LinuxSystem", "OCI", "CLinux"]),
         layer("Images", ["LinuxSystem", "OCI", "CLinux", "CArchive", "CNettle"]),
-        layer("HVBridge", ["LinuxSystem"]),
+        layer("HVBridge", ["LinuxSystem", "CLinux"]),
         // L3: zones.
         layer("ZoneRuntime", ["LinuxSystem", "OCI", "Seccomp", "Namespaces", "CGroups", "Images", "HVBridge"]),
         // L4: the command.
@@ -54,6 +54,8 @@ let package = Package(
             swiftSettings: strict,
             linkerSettings: [.unsafeFlags(["-Xlinker", "--entry=zn_start"])]
         ),
+        // Unit tests; the integration suite drives the executable, see Tests/Integration.
+        tests("HVBridge", ["HVBridge", "LinuxSystem"]),
         tests("Seccomp", ["Seccomp", "LinuxSystem", "OCI", "CSeccomp"]),
     ]
 )
