@@ -165,6 +165,7 @@ int zn_clone3(uint64_t flags, int *pidfd, int cgroup_fd) {
     }
     return (int)RESULT(syscall(SYS_clone3, &args, sizeof args));
 }
+int zn_fork(void) { return (int)RESULT(syscall(SYS_clone, SIGCHLD, 0, 0, 0, 0)); }
 int zn_pidfd_open(pid_t pid) { return (int)RESULT(syscall(SYS_pidfd_open, pid, 0)); }
 int zn_pidfd_send_signal(int pidfd, int signal) {
     return (int)RESULT(syscall(SYS_pidfd_send_signal, pidfd, signal, NULL, 0));

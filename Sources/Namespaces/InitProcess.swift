@@ -14,8 +14,8 @@ enum InitProcess {
     static func startProgramBelow(_ process: ProcessPlan, channel: borrowing Channel) throws(LaunchFailure) {
         // Everything waits to be picked up by sigwait below; the program starts with an empty mask again.
         try attempt(.initProcess, zn_sigmask(.max))
-        var pidfd: CInt = -1
-        let pid = try attempt(.initProcess, zn_clone3(0, &pidfd, -1))
+        // Without no_new_privs the filter is loaded already.
+        let pid = try attempt(.initProcess, zn_fork())
         if pid == 0 {
             // A group of its own in the foreground, so that Ctrl-C reaches the program and not init.
             _ = setpgid(0, 0)

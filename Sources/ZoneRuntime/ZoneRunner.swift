@@ -115,7 +115,7 @@ public struct ZoneRunner: Sendable {
         do throws(LaunchError) {
             try launching.waitUntilReady()
         } catch {
-            throw ZoneError(error, zone: zone)
+            throw ZoneError(error, zone: zone).explained(by: groups, resources)
         }
         // Before release: from here on the zone is found by its pid, whatever becomes of this process.
         try store.write(record, in: volatile)
@@ -189,6 +189,14 @@ public struct ZoneRunner: Sendable {
 
     private func attemptingImage<R>(_ body: () throws(ImageError) -> R) throws(ZoneError) -> R {
         do throws(ImageError) { return try body() } catch { throw ZoneError(error) }
+    }
+}
+
+extension ZoneError {
+    /// The same error, with what the groups know: a zone may be too small to start in.
+    fileprivate func explained(by groups: any CGroupManager, _ resources: Spec.Resources) -> ZoneError {
+        guard let limit = resources.memory?.limit, let kills = try? groups.memoryKills(), kills > 0 else { return self }
+        return ZoneError(code, "\(detail): out of memory at the limit of \(ByteSize.text(limit))", hint: "raise it with --memory")
     }
 }
 

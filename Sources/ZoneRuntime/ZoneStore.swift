@@ -106,9 +106,15 @@ public struct ZoneStore: Sendable {
             let name = wanted ?? ZoneName.random()
             do throws(SystemError) {
                 try zones.makeDirectory(name, mode: 0o711)
-                let folder = try zones.open(name, [.readOnly, .directory, .noFollow], resolve: .beneath)
-                _ = try folder.lock()
-                return Claim(name: name, persistent: folder)
+                do throws(SystemError) {
+                    let folder = try zones.open(name, [.readOnly, .directory, .noFollow], resolve: .beneath)
+                    _ = try folder.lock()
+                    return Claim(name: name, persistent: folder)
+                } catch {
+                    // Nobody else knows of it yet. The first error is the one to tell.
+                    try? zones.remove(name, directory: true)
+                    throw error
+                }
             } catch {
                 guard error.errno == .exists else { throw ZoneError("make zone \(name)", error) }
                 if wanted != nil {
@@ -173,7 +179,7 @@ public struct ZoneStore: Sendable {
 
     private func openIfThere(_ path: String) throws(SystemError) -> Descriptor? {
         do throws(SystemError) { return try Descriptor.open(path, [.path, .directory]) } catch {
-            if error.errno == .noEntry { return nil }
+            if error.errno == .noEntry || error.errno == .notDirectory { return nil }
             throw error
         }
     }

@@ -30,12 +30,10 @@ enum Main {
                 root: globals.value(GlobalOption.root) ?? variable("ZONECTL_ROOT") ?? ZoneFolders.defaultRoot,
                 store: globals.value(GlobalOption.store) ?? variable("ZONECTL_STORE") ?? ZoneFolders.defaultStore))
         if globals.flag(GlobalOption.version) { return try VersionCommand.command.run(Arguments(), context) }
-        guard let verb = globals.operands.first else {
-            try Output.write(Help.overview())
-            if globals.flag(GlobalOption.help) { return 0 }
-            throw ZoneError(.invalid, "no verb was given")
-        }
         if globals.flag(GlobalOption.help) { return try HelpCommand.show(globals.operands) }
+        guard let verb = globals.operands.first else {
+            throw ZoneError(.invalid, "no verb was given", hint: "'zonectl help' lists the verbs; start with: zonectl run busybox")
+        }
         guard let (command, rest) = CommandTable.find(globals.operands[...]) else {
             throw CommandTable.unknown(verb, next: globals.operands.dropFirst().first)
         }
@@ -52,7 +50,7 @@ enum Main {
             throw ZoneError(
                 .unsupported,
                 "\(command.name): zonectl's own file could be overwritten from inside the zone, as it cannot be executed through a read-only mount",
-                hint: "this needs /proc, Linux 5.12 and CAP_SYS_ADMIN")
+                hint: "this needs CAP_SYS_ADMIN, /proc, and a kernel with open_tree and mount_setattr (Linux 5.12)")
         }
         return try command.run(arguments, context)
     }

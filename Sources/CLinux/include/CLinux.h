@@ -97,6 +97,9 @@ int zn_chdir(const char *_Nonnull path);
 /// clone3(2). In the child it returns 0 on a copy of the caller's memory, as fork(2) does.
 /// `pidfd` is written in the parent; `cgroup_fd` below 0 means that CLONE_INTO_CGROUP is not asked for.
 int zn_clone3(uint64_t flags, int *_Nonnull pidfd, int cgroup_fd);
+/// clone(2) as fork(2): for who already runs under a filter, as the default one refuses clone3(2), whose flags no
+/// filter can see.
+int zn_fork(void);
 int zn_pidfd_open(pid_t pid);
 int zn_pidfd_send_signal(int pidfd, int signal);
 /// waitid(P_PIDFD). 0: still runs (only with `no_hang`); 1: exited with `*status`; 2: killed by signal `*status`.

@@ -21,11 +21,14 @@ enum CommandTable {
         return nil
     }
 
+    /// The verbs of two words that begin with this one.
+    static func family(_ word: String) -> [Command] {
+        all.filter { $0.name.hasPrefix(word + " ") }
+    }
+
     static func unknown(_ word: String, next: String?) -> ZoneError {
-        let families = Set(
-            all.map(\.name).filter { $0.contains(" ") }.compactMap { $0.split(separator: " ").first.map(String.init) })
-        if families.contains(word) {
-            let verbs = all.map(\.name).filter { $0.hasPrefix(word + " ") }.map { "'zonectl \($0)'" }
+        let verbs = family(word).map { "'zonectl \($0.name)'" }
+        if !verbs.isEmpty {
             let what = next.map { "unknown verb \"\(word) \($0)\"" } ?? "\(word) needs a verb"
             return ZoneError(.invalid, what, hint: "there is \(verbs.joined(separator: ", "))")
         }

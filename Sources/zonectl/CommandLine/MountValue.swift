@@ -31,6 +31,10 @@ enum MountValue {
                     hint: "there is ro, rw, nosuid, nodev, noexec, suid, dev and exec")
             }
         }
+        for (one, other) in [("ro", "rw"), ("suid", "nosuid"), ("dev", "nodev"), ("exec", "noexec")]
+        where options.contains(one) && options.contains(other) {
+            throw ZoneError(.invalid, "--volume \"\(text)\": \(one) and \(other) contradict each other")
+        }
         return try bind(parts[0], parts[1], options, "--volume")
     }
 

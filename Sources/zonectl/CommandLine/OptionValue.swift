@@ -132,7 +132,7 @@ enum OptionValue {
     private static func variable(_ entry: String, _ place: String) throws(ZoneError) -> String? {
         guard let first = entry.first, first != "=", !entry.prefix(while: { $0 != "=" }).contains(where: \.isWhitespace)
         else {
-            throw ZoneError(.invalid, "\(place) \"\(entry)\" is not NAME=VALUE or NAME")
+            throw ZoneError(.invalid, "\(place) \"\(entry)\" is not an environment variable: NAME=VALUE or NAME")
         }
         if entry.contains("=") { return entry }
         guard let value = getenv(entry) else { return nil }

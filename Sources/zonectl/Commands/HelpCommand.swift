@@ -17,6 +17,11 @@ enum HelpCommand {
             try Output.write(Help.overview())
             return 0
         }
+        let family = CommandTable.family(word)
+        if words.count == 1, !family.isEmpty {
+            try Output.write(family.map { Help.text($0) }.joined(separator: "\n"))
+            return 0
+        }
         guard let (command, _) = CommandTable.find(words[...]) else {
             throw CommandTable.unknown(word, next: words.dropFirst().first)
         }

@@ -40,21 +40,20 @@ enum ImageListCommand {
 /// `zonectl image import PATH`
 enum ImageImportCommand {
     static let name = Option.value("name", nil, "NAME", "Name of the image (default: the layout's, or the file's)")
-    static let entry = Option.list("cmd", nil, "WORD", "A word of the command that zones of it run (default: /bin/sh)")
 
     static let command = Command(
-        names: ["image import"], group: .images, operands: "PATH",
+        names: ["image import"], group: .images, operands: "PATH [COMMAND [ARGUMENT…]]",
         summary: "Take an image from an OCI layout or a root file system's tar",
         details: """
             PATH is a folder or tar in the OCI image layout, or a tar of a root file system, plain or compressed with
-            gzip, zstd, bzip2 or xz.
+            gzip, zstd, bzip2 or xz. COMMAND is what zones of it run unless told otherwise: for a tar of a root file
+            system /bin/sh if not given, for a layout what it says itself.
             """,
-        options: [name, entry]
+        options: [name],
+        endsOptionsAtOperand: true
     ) { (arguments, context) throws(ZoneError) in
-        guard let path = arguments.operands.first, arguments.operands.count == 1 else {
-            throw ZoneError(.invalid, "image import needs one path")
-        }
-        let words = arguments.list(entry)
+        guard let path = arguments.operands.first else { throw ZoneError(.invalid, "image import needs a path") }
+        let words = Array(arguments.operands.dropFirst())
         let progress = ImportProgressLine()
         let image = try asZoneError { () throws(ImageError) in
             try context.folders.images.importImage(
