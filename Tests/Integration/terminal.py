@@ -11,6 +11,7 @@ import signal
 import struct
 import subprocess
 import termios
+import time
 
 import pexpect
 import pexpect.fdpexpect
@@ -86,23 +87,23 @@ class Terminal:
 
     def wait(self, timeout=20):
         """Waits until the program ends and returns its status."""
-        try:
+        deadline = time.monotonic() + timeout
+        while self._process.poll() is None:
+            assert time.monotonic() < deadline, f"the program does not end{self}"
             # It may be waiting for its output to be read.
-            while self._process.poll() is None:
-                timeout -= 0.05
-                if timeout < 0:
-                    raise AssertionError(f"the program does not end{self}")
-                self._drain(0.05)
-            self._drain(0)
-            return self._process.returncode
-        except subprocess.TimeoutExpired:
-            raise AssertionError(f"the program does not end{self}") from None
+            self._drain(0.05)
+        while self._drain(0):
+            pass
+        return self._process.returncode
 
     def _drain(self, seconds):
+        """Takes what was written meanwhile; false when there was nothing."""
         try:
-            self._all += self._expect.read_nonblocking(65536, timeout=seconds)
+            text = self._expect.read_nonblocking(65536, timeout=seconds)
         except (pexpect.TIMEOUT, pexpect.EOF, OSError):
-            pass
+            return False
+        self._all += text
+        return bool(text)
 
     @property
     def screen(self):
@@ -118,11 +119,13 @@ class Terminal:
         self._master = self._slave = -1
 
     def close(self):
-        """Kills what still runs and closes the terminal."""
-        if self._process.poll() is None:
+        """Hangs up, and kills what does not end by that."""
+        self.hang_up()
+        try:
+            self._process.wait(3)
+        except subprocess.TimeoutExpired:
             os.kill(self.pid, signal.SIGKILL)
             self._process.wait()
-        self.hang_up()
 
 
 def plain(text):

@@ -19,7 +19,13 @@ import pytest
 
 
 def images(host):
-    return {image["name"]: image for image in host.run("image", "ls", "--json").ok().json}
+    """The images of a store by name, without the tag that every name gets."""
+    return {image["name"].removesuffix(":latest"): image for image in host.run("image", "ls", "--json").ok().json}
+
+
+def words(*command):
+    """The options of `image import` that make a command."""
+    return [word for part in command for word in ("--cmd", part)]
 
 
 def zstd(data):
@@ -59,7 +65,7 @@ def test_import_twice_is_no_error(plain_host, busybox_layout):
 def test_rootfs_archive(plain_host, busybox, test_folder, pack):
     path = test_folder / "rootfs.tar"
     path.write_bytes(pack(layouts.archive(layouts.rootfs(busybox))))
-    result = plain_host.run("image", "import", path, "--name", "root", "--cmd", "sh", "-c", "echo default")
+    result = plain_host.run("image", "import", path, "--name", "root", *words("sh", "-c", "echo default"))
     if pack in (bz2.compress, lzma.compress) and result.status != 0:
         result.fails(125, ("compress", "format"))
         pytest.skip(f"this zonectl was built without that compression: {result.stderr.strip()}")
@@ -119,9 +125,9 @@ def test_layer_order(plain_host, busybox, test_folder):
 def test_image_ls(zone_host):
     result = zone_host.run("image", "ls").ok()
     result.check(
-        result.lines[0].startswith("NAME") and result.lines[1].split()[0] == "busybox", "not a table of images"
+        result.lines[0].startswith("NAME") and result.lines[1].split()[0] == "busybox:latest", "not a table of images"
     )
-    zone_host.run("image", "ls", "-q").ok(stdout="busybox\n")
+    zone_host.run("image", "ls", "-q").ok(stdout="busybox:latest\n")
     image = images(zone_host)["busybox"]
     assert re.fullmatch(r"sha256:[0-9a-f]{64}", image["digest"]) and image["size"] > 100000, image
 

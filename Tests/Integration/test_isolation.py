@@ -50,7 +50,9 @@ def test_own_pid_one(zone_host):
 
 
 def test_ps_shows_only_its_own(zone_host):
-    result = zone_host.zone("sleep 50 & ps -o pid,comm; true").exits(0)
+    # Between fork and exec the child is still called sh.
+    script = "sleep 50 & until test $(cat /proc/$!/comm) = sleep; do :; done; ps -o pid,comm; true"
+    result = zone_host.zone(script).exits(0)
     names = sorted(line.split()[1] for line in result.lines[1:])
     result.check(names == ["ps", "sh", "sleep"], "other processes are seen")
 
@@ -85,15 +87,14 @@ def test_mounts_show_no_host_path(zone_host):
     for line in result.lines:
         left = line.split(" - ")[0].split(" ")
         root, point = left[3], left[4]
-        result.check(
-            zone_host.store not in root + point and zone_host.root not in root + point, f"host path in {line!r}"
-        )
+        result.check(zone_host.store not in point and zone_host.root not in point, f"host path in {line!r}")
+        # Three files come from the zone's own folder on the host; everything else is a file system of the zone's own.
+        own = point in ("/etc/hostname", "/etc/hosts", "/etc/resolv.conf")
+        result.check(own or str(zone_host.folder) not in root, f"folder of the host in {line!r}")
         result.check("shared:" not in line and "master:" not in line, f"propagation to or from the host: {line!r}")
-    types = {line.split(" - ")[1].split(" ")[0] for line in result.lines}
-    result.check(
-        types <= {"overlay", "proc", "sysfs", "tmpfs", "devpts", "mqueue", "cgroup", "cgroup2", "devtmpfs"}, str(types)
-    )
-    result.check("devtmpfs" not in types or "/dev " not in result.stdout, "the host's /dev is there")
+        kind = line.split(" - ")[1].split(" ")[0]
+        kinds = ("overlay", "proc", "sysfs", "tmpfs", "devpts", "mqueue", "cgroup", "cgroup2")
+        result.check(own or kind in kinds, f"file system of the host: {line!r}")
 
 
 def test_cgroup_view_is_its_own(zone_host):
@@ -203,6 +204,8 @@ def test_masked_directory_is_empty_and_read_only(zone_host, path):
 
 @pytest.mark.parametrize("path", ["/proc/sys/kernel/hostname", "/proc/sysrq-trigger", "/proc/sys/kernel/core_pattern"])
 def test_read_only_path(zone_host, path):
+    if not os.path.exists(path):
+        pytest.skip(f"this kernel has no {path}")
     zone_host.zone(f"echo x > {path}").exits(1).says("read-only")
 
 
@@ -284,7 +287,7 @@ def digest(path):
 
 def test_own_executable_as_command_cannot_be_overwritten(zone_host):
     before = digest(zone_host.executable)
-    name = zone_host.start()
+    name = zone_host.start(options=["--cap-add", "SYS_PTRACE"])
     # Keeps descriptors of every executable it sees, and writes through them once their processes have ended.
     attack = (
         "while [ ! -e /stop ]; do for p in /proc/[0-9]*; do case $(readlink $p/exe) in /bin/*|'') ;; *)"
@@ -298,6 +301,7 @@ def test_own_executable_as_command_cannot_be_overwritten(zone_host):
         zone_host.run("run", "--rm", "busybox", "/proc/self/exe")
     zone_host.run("exec", name, "touch", "/stop").exits(0)
     out, err = attacker.communicate(timeout=20)
+    assert b"held" in out, ("the attack never had a chance", out, err)
     assert b"WRITTEN" not in out, (out, err)
     assert digest(zone_host.executable) == before, "zonectl was overwritten from inside"
 
@@ -305,7 +309,7 @@ def test_own_executable_as_command_cannot_be_overwritten(zone_host):
 def test_own_executable_is_on_a_read_only_mount(zone_host):
     before = digest(zone_host.executable)
     # Pid 1 below --init is zonectl itself. Truncating makes the kernel look at the mount before the running program.
-    script = "exec 3</proc/1/exe && : > /proc/self/fd/3; : > /proc/1/exe"
+    script = "(exec 3</proc/1/exe && : > /proc/self/fd/3); (: > /proc/1/exe)"
     options = ["--init", "--cap-add", "SYS_PTRACE", "--security-opt", "seccomp=unconfined"]
     result = zone_host.zone(script, *options)
     result.check(result.status != 0, "the executable could be opened for writing")

@@ -139,6 +139,7 @@ def test_resize(shell):
     assert shell.ask("stty size") == "24 80", shell
     shell.resize(40, 132)
     assert until(lambda: shell.ask("stty size") == "40 132", 5), shell
+    leave(shell)
 
 
 def test_line_editing_and_history(shell):

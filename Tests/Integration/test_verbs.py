@@ -31,7 +31,7 @@ def test_ls_table(zone_host):
         result = zone_host.run(verb).ok()
         head, row = result.lines
         result.check(head.split() == ["NAME", "STATUS", "PID", "IMAGE", "CREATED", "COMMAND"], "not the columns")
-        result.check(row.split()[:4] == [name, "running", str(zone_host.pid(name)), "busybox"], "not the values")
+        result.check(row.split()[:4] == [name, "running", str(zone_host.pid(name)), "busybox:latest"], "not the values")
         result.check("sleep 1234" in row, "the command is missing")
         result.check(
             row.index(name) == head.index("NAME") and row.index("running") == head.index("STATUS"),
@@ -49,7 +49,12 @@ def test_ls_json(zone_host):
     name = zone_host.start()
     zone = zone_host.listed()[name]
     assert ENGINE_FIELDS | {"name", "image", "command"} <= set(zone), zone
-    assert (zone["id"], zone["status"], zone["image"], zone["owner"]) == (name, "running", "busybox", "root"), zone
+    assert (zone["id"], zone["status"], zone["image"], zone["owner"]) == (
+        name,
+        "running",
+        "busybox:latest",
+        "root",
+    ), zone
     assert isinstance(zone["pid"], int) and alive(zone["pid"]) and isinstance(zone["command"], list), zone
     assert re.fullmatch(r"\d{4}-\d\d-\d\dT\d\d:\d\d:\d\d(\.\d+)?Z", zone["created"]), zone
     assert re.fullmatch(r"1\.\d+\.\d+", zone["ociVersion"]), zone
@@ -317,9 +322,11 @@ def test_version(plain_host):
 
 
 @pytest.mark.anyone
-@pytest.mark.parametrize("verb", ["run", "ls", "inspect", "exec", "kill", "stop", "rm", "image", "version"])
+@pytest.mark.parametrize(
+    "verb", ["run", "ls", "inspect", "exec", "kill", "stop", "rm", "image ls", "image import", "version"]
+)
 def test_help(plain_host, verb):
     assert verb in plain_host.run("help").ok().stdout
-    one, two = plain_host.run("help", verb).ok(), plain_host.run(verb, "--help").ok()
+    one, two = plain_host.run("help", *verb.split()).ok(), plain_host.run(*verb.split(), "--help").ok()
     one.check(verb in one.stdout and one.stdout == two.stdout, "the two forms differ")
     plain_host.run("--help").ok()
