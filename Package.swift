@@ -55,6 +55,7 @@ let package = Package(
             linkerSettings: [.unsafeFlags(["-Xlinker", "--entry=zn_start"])]
         ),
         // Unit tests; the integration suite drives the executable, see Tests/Integration.
+        tests("Images", ["Images", "LinuxSystem", "OCI"]),
         tests("HVBridge", ["HVBridge", "LinuxSystem"]),
         tests("Seccomp", ["Seccomp", "LinuxSystem", "OCI", "CSeccomp"]),
     ]

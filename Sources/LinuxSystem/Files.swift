@@ -11,7 +11,10 @@ let atEmptyPath: CInt = 0x1000
 extension Descriptor {
     /// Reads up to `limit` bytes from the current position to the end; more than that is `EFBIG`.
     public func readAll(limit: Int, _ subject: @autoclosure () -> String = "") throws(SystemError) -> [UInt8] {
-        var size = Int(statSize) + 1
+        let known = Int(statSize)
+        // Before any memory is taken: a sparse file can claim to be of any size.
+        if known > limit { throw SystemError("read", subject(), Errno(rawValue: EFBIG)) }
+        var size = known + 1
         var buffer: [UInt8] = []
         while true {
             size = Swift.max(size, 4096)
@@ -23,7 +26,8 @@ extension Descriptor {
             }
             let count = try check(result, "read", subject())
             buffer.removeLast(size - count)
-            if count == 0 { return buffer }
+            // Files of the kernel's have no size and are read until nothing comes; for others that call is saved.
+            if count == 0 || known > 0 && buffer.count == known { return buffer }
             if buffer.count > limit { throw SystemError("read", subject(), Errno(rawValue: EFBIG)) }
         }
     }

@@ -48,6 +48,14 @@ extension Descriptor {
         return FileStatus(status)
     }
 
+    /// As ``status(_:)``, for a name that need not be UTF-8; it ends with a NUL.
+    public func status(rawName name: [CChar]) throws(SystemError) -> FileStatus {
+        var status = Glibc.stat()
+        let shown = { String(decoding: name.dropLast().lazy.map { UInt8(bitPattern: $0) }, as: UTF8.self) }
+        try check(zn_fstatat(raw, name, &status, AT_SYMLINK_NOFOLLOW), "stat", shown())
+        return FileStatus(status)
+    }
+
     /// Replaces the file `name` by one that holds `bytes`: written beside it, then renamed over it, so that a reader
     /// sees the old content or the new, and a crash leaves one of the two. `durable` waits for the disk.
     public func replaceFile(
@@ -76,8 +84,15 @@ extension Descriptor {
 
     /// Returns the names in this directory, without `.` and `..`, in the kernel's order.
     public func entries() throws(SystemError) -> [String] {
+        try rawEntries().map { name in
+            String(decoding: name.dropLast().lazy.map { UInt8(bitPattern: $0) }, as: UTF8.self)
+        }
+    }
+
+    /// As ``entries()``, for directories whose names need not be UTF-8: bytes that end with a NUL.
+    public func rawEntries() throws(SystemError) -> [[CChar]] {
         let listing = try open(".", [.readOnly, .directory], resolve: .beneath)
-        var names: [String] = []
+        var names: [[CChar]] = []
         var buffer = [UInt8](repeating: 0, count: 32768)
         while true {
             let result = buffer.withUnsafeMutableBytes { bytes in
@@ -91,33 +106,11 @@ extension Descriptor {
                 let length = Int(buffer[offset + 16]) | Int(buffer[offset + 17]) << 8
                 guard length >= 20, offset + length <= size else { break }
                 let name = buffer[(offset + 19)..<(offset + length)].prefix { $0 != 0 }
-                let text = String(decoding: name, as: UTF8.self)
-                if text != "." && text != ".." { names.append(text) }
+                let dot = UInt8(ascii: ".")
+                if name != [dot], name != [dot, dot] { names.append(name.map { CChar(bitPattern: $0) } + [0]) }
                 offset += length
             }
         }
-    }
-
-    /// Removes everything below the directory `name` and the directory itself. Symbolic links are removed, never
-    /// followed, and mount points are not entered. Succeeds where nothing is there.
-    public func removeTree(_ name: String) throws(SystemError) {
-        let quick = zn_unlinkat(raw, name, AT_REMOVEDIR)
-        if quick >= 0 || quick == -ENOENT { return }
-        if quick == -ENOTDIR { return try remove(name) }
-        guard quick == -ENOTEMPTY || quick == -EEXIST else {
-            try check(quick, "rmdir", name)
-            return
-        }
-        let directory = try open(
-            name, [.readOnly, .directory, .noFollow], resolve: [.beneath, .noSymlinks, .noCrossing])
-        for entry in try directory.entries() {
-            // Most entries are files: try that first, it saves a look at each.
-            let result = zn_unlinkat(directory.raw, entry, 0)
-            if result == -EISDIR { try directory.removeTree(entry) } else if result != -ENOENT {
-                try check(result, "unlink", "\(name)/\(entry)")
-            }
-        }
-        try check(zn_unlinkat(raw, name, AT_REMOVEDIR), "rmdir", name)
     }
 
     /// Takes an advisory lock that lives as long as this open file; `false` where another holds it and `wait` is off.

@@ -1,0 +1,176 @@
+// SPDX-License-Identifier: Apache-2.0
+// SPDX-FileCopyrightText: ZoneRuntime authors
+
+import LinuxSystem
+import OCI
+
+/// Images on disk.
+///
+///     images/           an OCI image layout: oci-layout, index.json, blobs/sha256/…
+///     layers/CHAIN/     one unpacked layer each, named by its chain id; there only when complete
+///
+/// Reading takes no lock: files are replaced by renaming. Changes are made by a ``StoreTransaction``.
+public struct ImageStore: Sendable {
+    let path: String
+    var limits = UnpackLimits()
+
+    /// Takes an absolute path; nothing need be there yet.
+    public init(path: String) {
+        self.path = path
+    }
+
+    /// Returns all images, sorted by name; none where the store does not exist.
+    public func list() throws(ImageError) -> [Image] {
+        var images: [Image] = []
+        for descriptor in try readIndex()?.manifests ?? [] {
+            do throws(ImageError) { images.append(try load(descriptor)) } catch {
+                let name = descriptor.annotations[MediaType.referenceName] ?? descriptor.digest.description
+                throw error.inside("image \(name)")
+            }
+        }
+        return images.sorted { $0.name < $1.name }
+    }
+
+    /// Finds an image by name, digest, or a digest's beginning of at least four digits.
+    public func find(_ reference: String) throws(ImageError) -> Image {
+        let wanted = try ImageReference(reference)
+        // Before the list is read, so that a change in between makes what is kept invalid at once.
+        let list = try? FileStatus.of(indexPath)
+        if case .name(let name) = wanted, let list, let image = ResolvedImage.load(name, list: list, in: self) {
+            return image
+        }
+        guard let index = try readIndex(), let descriptor = try index.first(wanted, reference) else {
+            throw ImageError(.notFound, "image \(reference) is not in the store \(path)")
+        }
+        do throws(ImageError) {
+            let image = try load(descriptor)
+            if let list, descriptor.annotations[MediaType.referenceName] != nil {
+                ResolvedImage.save(image, list: list, in: self)
+            }
+            return image
+        } catch {
+            throw error.inside("image \(reference)")
+        }
+    }
+
+    /// Returns the directories of an image's layers, topmost first as overlayfs wants them; unpacks what is missing.
+    public func layers(of image: Image) throws(ImageError) -> [String] {
+        let directories = image.chainIDs.reversed().map { "\(path)/layers/\($0.hex)" }
+        if directories.allSatisfy({ (try? FileStatus.of($0))?.kind == .directory }) { return directories }
+        let transaction = try StoreTransaction(self)
+        do throws(ImageError) { try transaction.unpackLayers(of: image) { _ in } } catch {
+            throw error.inside("image \(image.name)")
+        }
+        return directories
+    }
+
+    /// Removes an image's name, and what no other image needs with the last one. A digest removes all its names.
+    ///
+    /// Whether a zone still uses the image is for the caller to know.
+    public func remove(_ reference: String) throws(ImageError) {
+        let wanted = try ImageReference(reference)
+        guard let known = try readIndex(), try known.first(wanted, reference) != nil else {
+            throw ImageError(.notFound, "image \(reference) is not in the store \(path)")
+        }
+        var transaction = try StoreTransaction(self)
+        var index = transaction.index
+        guard let found = try index.first(wanted, reference) else {
+            throw ImageError(.notFound, "image \(reference) was removed by another process")
+        }
+        let name = found.annotations[MediaType.referenceName]
+        let byName = name.map(wanted.isName) == true
+        index.manifests.removeAll {
+            $0.digest == found.digest && (!byName || $0.annotations[MediaType.referenceName] == name)
+        }
+        try transaction.replaceIndex(index)
+        transaction.sweep()
+    }
+
+    // MARK: Reading
+
+    func readIndex() throws(ImageError) -> ImageIndex? {
+        let bytes: [UInt8]
+        do throws(SystemError) { bytes = try readHostFile(indexPath) } catch {
+            if error.errno == .noEntry { return nil }
+            throw ImageError("read the list of images", error)
+        }
+        do throws(JSONError) { return try ImageIndex(parsing: bytes) } catch {
+            throw ImageError(.invalid, "\(indexPath): \(error)")
+        }
+    }
+
+    private var indexPath: String { "\(path)/images/index.json" }
+
+    /// Reads an image's manifest and configuration. Digests were verified when they came into the store.
+    func load(_ descriptor: BlobDescriptor) throws(ImageError) -> Image {
+        let (digest, manifest) = try manifest(descriptor, depth: 0)
+        let configuration: ImageConfiguration = try read(manifest.config.digest)
+        return try Image(
+            name: descriptor.annotations[MediaType.referenceName].map { (try? ImageReference.normalized($0)) ?? $0 },
+            digest: digest, manifest: manifest, configuration: configuration)
+    }
+
+    private func manifest(_ descriptor: BlobDescriptor, depth: Int) throws(ImageError) -> (Digest, ImageManifest) {
+        guard MediaType.isIndex(descriptor.mediaType) else {
+            return (descriptor.digest, try read(descriptor.digest))
+        }
+        // Our own imports name manifests; other tools may have written an index for several machines.
+        let index: ImageIndex = try read(descriptor.digest)
+        for inner in index.manifests where depth < 4 && inner.isForThisMachine {
+            return try manifest(inner, depth: depth + 1)
+        }
+        throw ImageError(.unsupported, "there is none for \(Image.machine.os)/\(Image.machine.architecture)")
+    }
+
+    func read<Record: JSONRecord>(_ digest: Digest) throws(ImageError) -> Record {
+        let file = blobPath(digest)
+        let bytes = try attempting("read the image") { () throws(SystemError) in try readHostFile(file) }
+        do throws(JSONError) { return try Record(parsing: bytes) } catch {
+            throw ImageError(.invalid, "\(file): \(error)")
+        }
+    }
+
+    func blobPath(_ digest: Digest) -> String { "\(path)/images/blobs/sha256/\(digest.hex)" }
+}
+
+extension MediaType {
+    static func isIndex(_ type: String) -> Bool { type == index || type == dockerIndex }
+    static func isManifest(_ type: String) -> Bool { type == manifest || type == dockerManifest }
+}
+
+extension BlobDescriptor {
+    /// Whether the descriptor's platform, where it names one, is this machine's.
+    var isForThisMachine: Bool {
+        guard let platform else { return true }
+        return platform.os == Image.machine.os && platform.architecture == Image.machine.architecture
+    }
+}
+
+extension ImageReference {
+    /// Whether an image of this name is meant.
+    func isName(_ name: String) -> Bool {
+        switch self {
+        case .name(let wanted), .prefix(_, name: .some(let wanted)):
+            name == wanted || (try? ImageReference.normalized(name)) == wanted
+        case .digest, .prefix: false
+        }
+    }
+}
+
+extension ImageIndex {
+    /// Returns the image that is meant, `nil` where there is none.
+    func first(_ wanted: ImageReference, _ text: String) throws(ImageError) -> BlobDescriptor? {
+        let named = manifests.first { $0.annotations[MediaType.referenceName].map(wanted.isName) == true }
+        if let named { return named }
+        switch wanted {
+        case .name: return nil
+        case .digest(let digest): return manifests.first { $0.digest == digest }
+        case .prefix(let digits, _):
+            let matches = manifests.filter { $0.digest.hex.hasPrefix(digits) }
+            guard Set(matches.map(\.digest)).count <= 1 else {
+                throw ImageError(.ambiguous, "image \(text): more than one digest begins so: give more digits")
+            }
+            return matches.first
+        }
+    }
+}

@@ -1,0 +1,286 @@
+// SPDX-License-Identifier: Apache-2.0
+// SPDX-FileCopyrightText: ZoneRuntime authors
+
+import CLinux
+import LinuxSystem
+import OCI
+
+/// The store, locked for a change; other processes wait.
+///
+/// What is not finished lies in `.staging` folders, which go when this value does, or with the next transaction where
+/// this process is killed. Blobs and layers get their names only when complete; the index is replaced last, so that it
+/// never names what is not there. Whatever the index does not reach is removed by ``sweep()``.
+struct StoreTransaction: ~Copyable {
+    static let staging = ".staging"
+
+    let store: ImageStore
+    /// STORE/images
+    let images: Descriptor
+    /// STORE/layers
+    let layers: Descriptor
+    private(set) var index: ImageIndex
+    private let lock: Descriptor
+
+    init(_ store: ImageStore) throws(ImageError) {
+        let path = store.path
+        let attempt = "open the store \(path) for changes"
+        // Layers hold set-user-id programs and device nodes: nobody but root may reach them (CVE-2021-41103).
+        let images = try attempting(attempt) { () throws(SystemError) in try StoreTransaction.folder(path, "images") }
+        let layers = try attempting(attempt) { () throws(SystemError) in try StoreTransaction.folder(path, "layers") }
+        let lock = try attempting(attempt) { () throws(SystemError) in try StoreTransaction.lock(images, layers) }
+        let known = try store.readIndex()
+        let index = known ?? ImageIndex()
+        try attempting(attempt) { () throws(SystemError) in
+            try images.ensureDirectory("blobs")
+            try images.ensureDirectory("blobs/sha256")
+            if known == nil {
+                // Without an index everything would be swept: an empty one is made only where there is nothing yet.
+                let blobs = try images.open("blobs/sha256", [.path, .directory], resolve: .beneath)
+                guard try blobs.rawEntries().isEmpty else {
+                    throw SystemError("open", "\(path)/images/index.json", .noEntry)
+                }
+                try images.replaceFile("oci-layout", Array("{\"imageLayoutVersion\":\"1.0.0\"}\n".utf8))
+                try images.replaceFile("index.json", index.serialized())
+            }
+            // Last, as this value's end removes them, and a value that was not made has none.
+            try images.makeDirectory(StoreTransaction.staging, mode: 0o700)
+            try layers.makeDirectory(StoreTransaction.staging, mode: 0o700)
+        }
+        self.store = store
+        self.images = images
+        self.layers = layers
+        self.lock = lock
+        self.index = index
+    }
+
+    deinit {
+        // What cannot be removed now, the next transaction removes.
+        try? images.removeTree(StoreTransaction.staging)
+        try? layers.removeTree(StoreTransaction.staging)
+    }
+
+    private static func folder(_ store: String, _ name: String) throws(SystemError) -> Descriptor {
+        let parent = try Descriptor.makePath(store)
+        try parent.ensureDirectory(name, mode: 0o700)
+        return try parent.open(name, [.readOnly, .directory], resolve: .beneath)
+    }
+
+    /// Waits for the lock, and then removes what killed processes left unfinished.
+    private static func lock(
+        _ images: borrowing Descriptor,
+        _ layers: borrowing Descriptor
+    ) throws(SystemError) -> Descriptor {
+        let lock = try images.open(".lock", [.readWrite, .create, .noFollow], mode: 0o600, resolve: .beneath)
+        _ = try lock.lock()
+        try images.removeTree(staging)
+        try layers.removeTree(staging)
+        return lock
+    }
+
+    // MARK: Blobs
+
+    func hasBlob(_ blob: BlobDescriptor) -> Bool {
+        (try? FileStatus.of(store.blobPath(blob.digest), followLinks: false))?.size == blob.size
+    }
+
+    /// Opens a new file that has no name outside the staging folder.
+    func stage(_ name: String) throws(ImageError) -> Descriptor {
+        try attempting("write to the store") { () throws(SystemError) in
+            try images.open(
+                "\(StoreTransaction.staging)/\(name)", [.readWrite, .create, .truncate, .noFollow], mode: 0o600,
+                resolve: [.beneath, .noSymlinks])
+        }
+    }
+
+    /// Opens a folder below the staging folder; makes it first where it is missing.
+    func stageFolder(_ name: String) throws(ImageError) -> Descriptor {
+        try attempting("write to the store") { () throws(SystemError) in
+            let path = "\(StoreTransaction.staging)/\(name)"
+            try images.ensureDirectory(path, mode: 0o700)
+            return try images.open(path, [.readOnly, .directory], resolve: [.beneath, .noSymlinks])
+        }
+    }
+
+    /// Gives a staged file its place among the blobs.
+    func adopt(_ name: String, as digest: Digest) throws(ImageError) {
+        try attempting("write to the store") { () throws(SystemError) in
+            try images.rename("\(StoreTransaction.staging)/\(name)", to: "blobs/sha256/\(digest.hex)")
+        }
+    }
+
+    /// Stores a small blob of our own making.
+    func add(_ bytes: [UInt8], mediaType: String) throws(ImageError) -> BlobDescriptor {
+        let digest = SHA256.digest(of: bytes)
+        let file = try stage("small")
+        try attempting("write to the store") { () throws(SystemError) in try file.writeAll(bytes) }
+        try adopt("small", as: digest)
+        return BlobDescriptor(mediaType: mediaType, digest: digest, size: Int64(bytes.count))
+    }
+
+    // MARK: Layers
+
+    /// Unpacks the layers that are missing; each gets its name when all are on the disk.
+    func unpackLayers(of image: Image, progress: (ImportProgress) -> Void) throws(ImageError) {
+        let chain = image.chainIDs
+        guard chain.count <= store.limits.layers else {
+            throw ImageError(.unsupported, "\(chain.count) layers: overlayfs cannot stack so many")
+        }
+        var staged: [Digest] = []
+        var below: [LayerDirectory.Handle] = []
+        for (number, id) in chain.enumerated() {
+            if let directory = openLayer(id.hex) {
+                below.insert(directory, at: 0)
+                continue
+            }
+            let blob = image.manifest.layers[number]
+            let report = { (done: Int64) in
+                progress(.init(step: .unpacking, layer: number + 1, layers: chain.count, bytes: done, total: blob.size))
+            }
+            do throws(ImageError) {
+                let totals = try unpack(
+                    store.blobPath(blob.digest), as: id.hex, below: LowerLayers(below), progress: report)
+                guard totals.blob == blob.digest, totals.blobSize == blob.size else {
+                    throw ImageError(.invalid, "its \(totals.blobSize) bytes have digest \(totals.blob): it is damaged")
+                }
+                let wanted = image.configuration.rootfs.diffIDs[number]
+                guard totals.content == wanted else {
+                    throw ImageError(.invalid, "it unpacks to \(totals.content), not to \(wanted) as the image says")
+                }
+            } catch {
+                throw error.inside("layer \(blob.digest)")
+            }
+            staged.append(id)
+            if let directory = openLayer("\(StoreTransaction.staging)/\(id.hex)") { below.insert(directory, at: 0) }
+        }
+        try publish(staged.map { ($0.hex, $0) })
+    }
+
+    func hasLayer(_ id: Digest) -> Bool { openLayer(id.hex) != nil }
+
+    private func openLayer(_ name: String) -> LayerDirectory.Handle? {
+        // Absent layers are the usual case; any other failure shows when the layer is made.
+        guard let folder = try? layers.open(name, [.readOnly, .directory], resolve: [.beneath, .noSymlinks]) else {
+            return nil
+        }
+        return LayerDirectory.Handle(folder)
+    }
+
+    /// Unpacks one blob into a staged layer and returns what its bytes were.
+    func unpack(
+        _ file: String,
+        as name: String,
+        below: LowerLayers,
+        progress: (Int64) -> Void
+    ) throws(ImageError) -> BlobStream.Totals {
+        let limits = store.limits
+        let blob = try attempting("unpack") { () throws(SystemError) in
+            try Descriptor.open(file, [.readOnly, .noFollow])
+        }
+        let stream = try BlobStream(blob, limits: limits)
+        let archive = try TarReader(stream, limits: limits)
+        var writer = LayerWriter(LayerDirectory(try stageLayer(name)), below: below, limits: limits)
+        var reported: Int64 = 0
+        while let entry = try archive.next() {
+            try writer.write(entry, from: archive)
+            if stream.blobSize - reported >= 1 << 20 {
+                reported = stream.blobSize
+                progress(reported)
+            }
+        }
+        try writer.finish()
+        let totals = try stream.finish()
+        progress(totals.blobSize)
+        return totals
+    }
+
+    private func stageLayer(_ name: String) throws(ImageError) -> Descriptor {
+        try attempting("unpack") { () throws(SystemError) in
+            let staged = "\(StoreTransaction.staging)/\(name)"
+            try layers.makeDirectory(staged, mode: 0o755)
+            let layer = try layers.open(staged, [.readOnly, .directory], resolve: [.beneath, .noSymlinks])
+            // Whatever the umask is; the archive's own entry for "." may change it.
+            try check(zn_fchmod(layer.raw, 0o755), "chmod", staged)
+            return layer
+        }
+    }
+
+    /// Gives staged layers their names, once their content is on the disk: a layer that has a name is never looked at
+    /// again, so a power cut must not leave one with empty files.
+    func publish(_ staged: [(name: String, id: Digest)]) throws(ImageError) {
+        if staged.isEmpty { return }
+        do throws(SystemError) {
+            try check(zn_syncfs(layers.raw), "syncfs", store.path)
+            for layer in staged {
+                try layers.rename("\(StoreTransaction.staging)/\(layer.name)", to: layer.id.hex, replace: false)
+            }
+        } catch {
+            throw ImageError("unpack", error)
+        }
+    }
+
+    // MARK: The index
+
+    /// Adds an image, or gives it one more name. An image that had this name before keeps its digest only.
+    mutating func record(_ descriptor: BlobDescriptor, name: String) throws(ImageError) {
+        let key = MediaType.referenceName
+        var index = index
+        var added = descriptor
+        added.annotations = [key: name]
+        added.platform = Image.machine
+        for position in index.manifests.indices where index.manifests[position].annotations[key] == name {
+            index.manifests[position].annotations[key] = nil
+        }
+        index.manifests.removeAll { $0.digest == added.digest && $0.annotations[key] == nil }
+        index.manifests.append(added)
+        try replaceIndex(index)
+    }
+
+    /// Replaces the index, once the blobs that it names are on the disk.
+    mutating func replaceIndex(_ index: ImageIndex) throws(ImageError) {
+        do throws(SystemError) {
+            try check(zn_syncfs(images.raw), "syncfs", store.path)
+            try images.replaceFile("index.json", index.serialized(pretty: true), durable: true)
+        } catch {
+            throw ImageError("write the list of images", error)
+        }
+        self.index = index
+    }
+
+    /// Removes blobs and layers that no image in the index needs: of a removed image, or of an import that failed or
+    /// was killed. Where an image cannot be read, everything stays, as its needs are not known.
+    func sweep() {
+        guard let (blobs, chains) = try? reachable(),
+            let folder = try? images.open("blobs/sha256", [.readOnly, .directory], resolve: [.beneath, .noSymlinks])
+        else { return }
+        // What cannot be removed now, the next sweep removes.
+        for name in (try? folder.entries()) ?? [] where !blobs.contains(name) { try? folder.remove(name) }
+        for name in (try? layers.entries()) ?? [] where !chains.contains(name) && name != StoreTransaction.staging {
+            // Its name goes first: half a layer must not be taken for one when this process is killed.
+            let gone = "\(StoreTransaction.staging)/\(name)"
+            try? layers.rename(name, to: gone)
+            try? layers.removeTree(gone)
+        }
+        try? images.removeTree(ResolvedImage.folder)
+    }
+
+    private func reachable() throws(ImageError) -> (blobs: Set<String>, chains: Set<String>) {
+        var blobs: Set<String> = []
+        var chains: Set<String> = []
+        var waiting = index.manifests.map { (descriptor: $0, mayBeMissing: false) }
+        while let (descriptor, mayBeMissing) = waiting.popLast() {
+            guard blobs.insert(descriptor.digest.hex).inserted else { continue }
+            // An index for several machines may have been stored with one machine's image only.
+            if mayBeMissing, !hasBlob(descriptor) { continue }
+            if MediaType.isIndex(descriptor.mediaType) {
+                let inner: ImageIndex = try store.read(descriptor.digest)
+                waiting += inner.manifests.map { ($0, true) }
+                continue
+            }
+            let image = try store.load(descriptor)
+            blobs.insert(image.manifest.config.digest.hex)
+            blobs.formUnion(image.manifest.layers.map(\.digest.hex))
+            chains.formUnion(image.chainIDs.map(\.hex))
+        }
+        return (blobs, chains)
+    }
+}
