@@ -11,7 +11,7 @@ RELEASE := .build/static
 ZONECTL := .build/zonectl
 PYTEST  := /usr/bin/python3 -m pytest -p no:cacheprovider -rs -q
 
-.PHONY: all build run test test-units test-integration images bench check fmt install uninstall clean tools packages
+.PHONY: all build run test test-units test-integration test-vm images bench check fmt install uninstall clean tools packages
 
 all: build
 
@@ -45,6 +45,12 @@ test-units: packages
 test-integration: build
 	@scripts/need-packages test
 	@ZONECTL=$(CURDIR)/$(ZONECTL) $(PYTEST) Tests/Integration
+
+# In a virtual machine: version 2 control groups, and an older kernel.
+test-vm: build
+	@scripts/need-packages vm
+	@images/busybox/build .build/images/busybox
+	@Tests/VM/run $(ZONECTL) .build/images/busybox
 
 bench: build
 	@scripts/need-packages bench

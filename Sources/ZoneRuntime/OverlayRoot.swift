@@ -40,6 +40,9 @@ struct OverlayRoot {
                 // Made on first use, so that a start costs no look at it.
                 guard error.errno == .noEntry else { throw error }
                 try Skeleton.make(in: store)
+                // The failed mount has left its marks there.
+                try folder.removeTree("work")
+                try folder.makeDirectory("work", mode: 0o700)
                 mount = try mountDetached(isVolatile)
             }
             if let mount {
@@ -57,13 +60,11 @@ struct OverlayRoot {
 
     /// Mounts through the new calls; `nil` where the kernel takes only one `lowerdir` string and ours is too long.
     private func mountDetached(_ isVolatile: Bool) throws(SystemError) -> Descriptor? {
-        // One option a layer since Linux 6.8. An older kernel takes the option without a look and refuses the mount.
-        if lower.allSatisfy({ $0.utf8.count <= OverlayRoot.longestOption }) {
-            do throws(SystemError) {
-                return try mount(lower.map { ("lowerdir+", $0) }, isVolatile)
-            } catch {
-                guard error.errno == .invalid else { throw error }
-            }
+        // One option a layer since Linux 6.8.
+        if KernelVersion.running >= KernelVersion(6, 8),
+            lower.allSatisfy({ $0.utf8.count <= OverlayRoot.longestOption })
+        {
+            return try mount(lower.map { ("lowerdir+", $0) }, isVolatile)
         }
         // One string before that, in which ':' separates and '\\' escapes.
         let joined = lower.map(OverlayRoot.escaped).joined(separator: ":")

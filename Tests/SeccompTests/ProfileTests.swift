@@ -2,6 +2,7 @@
 // SPDX-FileCopyrightText: ZoneRuntime authors
 
 import OCI
+import LinuxSystem
 import Testing
 
 @testable import Seccomp

@@ -3,19 +3,38 @@
 
 import Images
 import LinuxSystem
+import ZoneRuntime
 
 /// Shows how far an import is: one line that is rewritten, on a terminal only.
 final class ImportProgressLine {
     private let isShown = Terminal.isTerminal(2)
 
     func show(_ progress: ImportProgress) {
-        guard isShown else { return }
-        // Progress that cannot be shown is no reason to stop.
-        try? StandardStream.error.write(Array("\r\u{1B}[K\(progress)".utf8))
+        if isShown { write("\r\u{1B}[K" + ImportProgressLine.text(progress)) }
     }
 
     func end() {
-        guard isShown else { return }
-        try? StandardStream.error.write(Array("\r\u{1B}[K".utf8))
+        if isShown { write("\r\u{1B}[K") }
+    }
+
+    private func write(_ text: String) {
+        // Progress that cannot be shown is no reason to stop.
+        try? StandardStream.error.write(Array(text.utf8))
+    }
+
+    /// `unpacking layer 2 of 5 [=========>          ]  45%  45 MiB of 100 MiB`
+    static func text(_ progress: ImportProgress) -> String {
+        let step =
+            switch progress.step {
+            case .copying: "copying"
+            case .unpacking: "unpacking"
+            }
+        let width = 20
+        let total = max(progress.total, 1)
+        let share = Double(min(max(progress.bytes, 0), total)) / Double(total)
+        let filled = Int(share * Double(width))
+        let bar = String(repeating: "=", count: filled) + String(repeating: " ", count: width - filled)
+        return "\(step) layer \(progress.layer) of \(progress.layers) [\(bar)] \(Int(share * 100))%  "
+            + "\(ByteSize.text(progress.bytes)) of \(ByteSize.text(total))"
     }
 }
