@@ -55,8 +55,12 @@ let package = Package(
             linkerSettings: [.unsafeFlags(["-Xlinker", "--entry=zn_start"])]
         ),
         // Unit tests; the integration suite drives the executable, see Tests/Integration.
+        .target(
+            name: "TestSupport", dependencies: ["LinuxSystem"], path: "Tests/TestSupport", swiftSettings: strict),
         tests("Images", ["Images", "LinuxSystem", "OCI"]),
         tests("HVBridge", ["HVBridge", "LinuxSystem"]),
         tests("Seccomp", ["Seccomp", "LinuxSystem", "OCI", "CSeccomp"]),
+        tests("LinuxSystem", ["LinuxSystem", "CLinux", "TestSupport"]),
+        tests("OCI", ["OCI"]),
     ]
 )
