@@ -30,15 +30,13 @@ def run(*words, **options):
     return subprocess.run(words, check=True, stdout=subprocess.PIPE, text=True, **options).stdout
 
 
-def measure(command):
+def measure(tool, command):
     """Returns wall and CPU seconds and the peak memory in KiB of one call."""
-    start = time.perf_counter()
-    pid = os.posix_spawnp(command[0], command, os.environ)
-    _, status, usage = os.wait4(pid, 0)
-    wall = time.perf_counter() - start
-    if status != 0:
-        sys.exit(f"bench: {' '.join(command)} failed with status {os.waitstatus_to_exitcode(status)}")
-    return wall, usage.ru_utime + usage.ru_stime, usage.ru_maxrss
+    done = subprocess.run([tool, *command], stdout=subprocess.DEVNULL, stderr=subprocess.PIPE, text=True)
+    match = re.search(r"^measured (\d+) (\d+) (\d+)$", done.stderr, re.M)
+    if done.returncode != 0 or not match:
+        sys.exit(f"bench: {' '.join(command)} failed: {done.stderr.strip()}")
+    return int(match[1]) / 1e9, int(match[2]) / 1e6, int(match[3])
 
 
 def default_seccomp(capabilities):
@@ -81,9 +79,12 @@ def make_bundle(zonectl, folder):
         subprocess.run([*zonectl, "rm", "-f", "bench-model"], check=False, stdout=subprocess.DEVNULL)
         zone.wait()
     config["process"]["args"] = ["true"]
+    config["ociVersion"] = "1.0.2"  # the newest that Debian 12's runtimes take
     config["root"] = {"path": str(folder / "rootfs")}
     # The three files of names are bind mounts of the model's folder, which is gone.
     config["mounts"] = [m for m in config["mounts"] if not m["destination"].startswith("/etc/")]
+    # The others add the same default devices by themselves, and read fewer forms of a rule.
+    config["linux"]["resources"]["devices"] = [{"allow": False, "access": "rwm"}]
     config["linux"]["cgroupsPath"] = "/zonectl-bench/bundle"
     seccomp = default_seccomp(config["process"]["capabilities"]["bounding"])
     if seccomp:
@@ -162,8 +163,9 @@ def main():
     try:
         bench(folder)
     finally:
-        for parent in pathlib.Path("/sys/fs/cgroup").glob("**/zonectl-bench"):
-            os.rmdir(parent)
+        for parent in pathlib.Path("/sys/fs/cgroup").glob("*/zonectl-bench"):
+            for group, _, _ in os.walk(parent, topdown=False):
+                os.rmdir(group)
         shutil.rmtree(folder)
 
 
@@ -176,8 +178,9 @@ def bench(folder):
     bundle.mkdir()
     shutil.copytree(layer, bundle / "rootfs", symlinks=True)
     make_bundle(zonectl, bundle)
-    bare = folder / "bare-clone"
-    run("gcc", "-O2", "-static", "-o", str(bare), str(HERE / "bare-clone.c"))
+    tools = {name: str(folder / name) for name in ("bare-clone", "measure")}
+    for name, path in tools.items():
+        run("gcc", "-O2", "-static", "-o", path, str(HERE / f"{name}.c"))
 
     ours = [*zonectl, "run", "--rm", "--network", "none", "busybox", "true"]
     candidates = {"zonectl": ours}
@@ -186,7 +189,7 @@ def bench(folder):
             candidates[name] = [*prefix, name, "run", "-b", str(bundle), f"bench-{name}"]
         else:
             print(f"{name} is not installed: not compared")
-    candidates["bare clone"] = [str(bare), str(bundle / "rootfs"), "/bin/true"]
+    candidates["bare clone"] = [tools["bare-clone"], str(bundle / "rootfs"), "/bin/true"]
 
     # What the prefix itself costs is measured too, and taken off.
     overhead = [*hidden_unified(), "/bin/true"] if hidden_unified() else None
@@ -194,11 +197,11 @@ def bench(folder):
     waste = []
     for round_number in range(ROUNDS + 5):
         for name, command in candidates.items():
-            value = measure(command)
+            value = measure(tools["measure"], command)
             if round_number >= 5:
                 results[name].append(value)
         if overhead and round_number >= 5:
-            waste.append(measure(overhead))
+            waste.append(measure(tools["measure"], overhead))
     off = [statistics.median(v) for v in zip(*waste)][:2] if waste else [0, 0]
 
     print(f"{ROUNDS} rounds, each runtime in turn; median (best), milliseconds and KiB; ratio to crun's median")

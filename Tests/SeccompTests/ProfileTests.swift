@@ -1,8 +1,8 @@
 // SPDX-License-Identifier: Apache-2.0
 // SPDX-FileCopyrightText: ZoneRuntime authors
 
-import OCI
 import LinuxSystem
+import OCI
 import Testing
 
 @testable import Seccomp
