@@ -87,7 +87,7 @@ def session_store(session_folder, executable, busybox_layout):
     """A store that holds busybox, imported once. Its images must be the same at the end."""
     host = ZoneHost(executable, session_folder / "import", session_folder / "store")
     try:
-        host.run("image", "import", busybox_layout, "--name", "busybox").exits(0)
+        host.import_image(busybox_layout, "busybox").exits(0)
         # Fills the caches, so that no test finds their files new.
         host.run("run", "--rm", "busybox", "true").ok()
         left = host.close()
@@ -150,7 +150,7 @@ def import_rootfs(own_store, busybox, test_folder):
     def make(name, *more, without=(), command="sh"):
         path = test_folder / f"{name}.tar"
         path.write_bytes(layouts.archive(layouts.rootfs(busybox, *more, without=without)))
-        own_store.run("image", "import", path, "--name", name, "--cmd", command).exits(0)
+        own_store.import_image(path, name, [command]).exits(0)
         return name
 
     return make

@@ -7,7 +7,7 @@ import signal
 import subprocess
 import uuid
 
-from leaks import LeakCheck, until
+from leaks import LeakCheck, parent_name, until
 from result import Result
 from terminal import Terminal
 
@@ -58,6 +58,11 @@ class ZoneHost:
         """Runs the action when the test ends, last in first out."""
         self._deferred.append((action, arguments))
 
+    def use_folders(self, root, store):
+        """Goes on with other state folders."""
+        self.root, self.store = str(root), str(store)
+        self.leaks.parents.add(parent_name(self.root))
+
     # Commands
 
     def command(self, *arguments):
@@ -98,6 +103,11 @@ class ZoneHost:
     def zone(self, script, *options, **keywords):
         """Runs a shell script in a zone of its own that is removed afterwards."""
         return self.run("run", "--rm", *options, self.image, "sh", "-c", script, **keywords)
+
+    def import_image(self, path, name=None, command=(), **keywords):
+        """Imports an image under a name, with a command of its own if one is given."""
+        options = [] if name is None else [f"--name={name}"]
+        return self.run("image", "import", *options, path, *command, **keywords)
 
     def user(self, *arguments, **keywords):
         """Runs zonectl as an ordinary user, without groups."""

@@ -45,9 +45,12 @@ def cgroup_hierarchies():
     return found
 
 
-def zone_parents():
-    """Groups directly below a hierarchy that zonectl made as parents of its zones."""
-    return {path for top in cgroup_hierarchies() for path in glob.glob(f"{glob.escape(top)}/zonectl*")}
+def parent_name(root):
+    """The group that stands above all zones of a root: FNV-1a of the path, so that roots never meet."""
+    digest = 0xCBF29CE484222325
+    for byte in root.encode():
+        digest = (digest ^ byte) * 0x100000001B3 % (1 << 64)
+    return f"zonectl-{(digest ^ digest >> 32) % (1 << 32):08x}"
 
 
 def _links():
@@ -73,7 +76,9 @@ class LeakCheck:
         self.prefix = prefix
         self.roots = roots
         self.stores = stores
-        self.before = {"parents": zone_parents(), "links": _links(), "tables": _tables()}
+        # Only groups of our own: other roots' zones may run meanwhile.
+        self.parents = {parent_name(root) for root in roots}
+        self.before = {"links": _links(), "tables": _tables()}
         self.entries = {path: self._tree(path) for path in [*roots, *stores]}
         self.own_namespace = self._namespace("self")
 
@@ -92,11 +97,15 @@ class LeakCheck:
 
     def remove_parents(self):
         """Removes the parent groups that the test's zones stood in; they stay by design."""
-        for path in zone_parents() - self.before["parents"]:
+        for path in self._parent_paths():
             try:
                 os.rmdir(path)
             except OSError:
                 pass
+
+    def _parent_paths(self):
+        paths = [os.path.join(top, name) for top in cgroup_hierarchies() for name in self.parents]
+        return [path for path in paths if os.path.isdir(path)]
 
     def _all(self):
         return [*self._processes(), *self._groups(), *self._mounts(), *self._network(), *self._files()]
@@ -108,13 +117,13 @@ class LeakCheck:
         except OSError:
             return ""
 
-    def _belongs(self, pid, parents):
+    def _belongs(self, pid):
         """Why a process belongs to the test, empty if it does not."""
         cmdline = read(f"/proc/{pid}/cmdline").replace("\0", " ").strip()
         if self.folder in cmdline:
             return f"command line {cmdline!r}"
         groups = read(f"/proc/{pid}/cgroup")
-        if f"/{self.prefix}" in groups or any(f"/{parent}/" in groups for parent in parents):
+        if f"/{self.prefix}" in groups or any(f"/{parent}/" in groups for parent in self.parents):
             return f"in a group of the test, command {cmdline!r}"
         try:
             if os.readlink(f"/proc/{pid}/root").startswith(self.folder):
@@ -127,28 +136,28 @@ class LeakCheck:
 
     def _processes(self):
         found = []
-        parents = {os.path.basename(path) for path in zone_parents() - self.before["parents"]}
         for pid in filter(str.isdigit, os.listdir("/proc")):
             # A zombie holds nothing; it is its parent's to reap.
             if int(pid) == os.getpid() or not alive(pid):
                 continue
-            why = self._belongs(pid, parents)
+            why = self._belongs(pid)
             if why:
                 found.append((f"process {pid}: {why}", lambda pid=int(pid): os.kill(pid, signal.SIGKILL)))
         return found
 
     def _groups(self):
         found = []
-        tops = cgroup_hierarchies()
-        for parent in zone_parents():
-            for path, children, _ in os.walk(parent, topdown=False):
-                mine = parent not in self.before["parents"] or os.path.basename(path).startswith(self.prefix)
-                if path != parent and mine:
+        for parent in self._parent_paths():
+            for path, _, _ in os.walk(parent, topdown=False):
+                if path != parent:
                     found.append((f"control group {path}", lambda path=path: _remove_group(path)))
-        # A zone must never stand directly in the top group of a hierarchy.
-        for top in tops:
-            for path in glob.glob(f"{glob.escape(top)}/{self.prefix}*"):
-                found.append((f"control group {path}", lambda path=path: _remove_group(path)))
+        # A zone's group must stand nowhere else.
+        for top in cgroup_hierarchies():
+            for path in glob.glob(f"{glob.escape(top)}/{self.prefix}*") + glob.glob(
+                f"{glob.escape(top)}/*/{self.prefix}*"
+            ):
+                if os.path.basename(os.path.dirname(path)) not in self.parents:
+                    found.append((f"control group {path}", lambda path=path: _remove_group(path)))
         return found
 
     def _mounts(self):
@@ -162,7 +171,9 @@ class LeakCheck:
     def _network(self):
         found = []
         for link in _links() - self.before["links"]:
-            found.append((f"network link {link}", lambda link=link: subprocess.run(["ip", "link", "del", link])))
+            # Somebody else's link is named, so that a person may judge, but never removed.
+            words = ["ip", "link", "del", link] if self.prefix in link else ["true"]
+            found.append((f"network link {link}", lambda words=words: subprocess.run(words)))
         for table in _tables() - self.before["tables"]:
             words = ["nft", "delete", "table", *table.split(" ")]
             found.append((f"nftables table {table}", lambda words=words: subprocess.run(words)))

@@ -152,7 +152,7 @@ def test_killed_at_system_calls(own_store, strace, verb, busybox_layout):
     words = {
         "run": ["run", "--rm", "--name", name, "busybox", "true"],
         "rm": ["rm", name],
-        "image import": ["image", "import", busybox_layout, "--name", "again"],
+        "image import": ["image", "import", "--name", "again", busybox_layout],
     }[verb]
 
     def prepare():

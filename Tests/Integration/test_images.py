@@ -23,11 +23,6 @@ def images(host):
     return {image["name"].removesuffix(":latest"): image for image in host.run("image", "ls", "--json").ok().json}
 
 
-def words(*command):
-    """The options of `image import` that make a command."""
-    return [word for part in command for word in ("--cmd", part)]
-
-
 def zstd(data):
     if not shutil.which("zstd"):
         pytest.skip("zstd is not installed (Debian package zstd)")
@@ -35,13 +30,13 @@ def zstd(data):
 
 
 def test_layout(plain_host, busybox_layout):
-    plain_host.run("image", "import", busybox_layout).exits(0)
+    plain_host.import_image(busybox_layout).exits(0)
     assert any(name.split(":")[0] == "busybox" for name in images(plain_host)), images(plain_host)
     plain_host.zone("echo works").ok(stdout="works\n")
 
 
 def test_layout_with_a_name(plain_host, busybox_layout):
-    plain_host.run("image", "import", busybox_layout, "--name", "mine").exits(0)
+    plain_host.import_image(busybox_layout, "mine").exits(0)
     assert list(images(plain_host)) == ["mine"]
     plain_host.run("run", "--rm", "mine", "echo", "works").ok(stdout="works\n")
 
@@ -49,13 +44,13 @@ def test_layout_with_a_name(plain_host, busybox_layout):
 def test_layout_in_an_archive(plain_host, busybox_layout, test_folder):
     path = test_folder / "layout.tar"
     subprocess.run(["tar", "-C", busybox_layout, "-cf", path, "."], check=True, timeout=60)
-    plain_host.run("image", "import", path, "--name", "packed").exits(0)
+    plain_host.import_image(path, "packed").exits(0)
     plain_host.run("run", "--rm", "packed", "echo", "works").ok(stdout="works\n")
 
 
 def test_import_twice_is_no_error(plain_host, busybox_layout):
     for _ in range(2):
-        plain_host.run("image", "import", busybox_layout, "--name", "mine").exits(0)
+        plain_host.import_image(busybox_layout, "mine").exits(0)
     assert list(images(plain_host)) == ["mine"]
 
 
@@ -65,7 +60,7 @@ def test_import_twice_is_no_error(plain_host, busybox_layout):
 def test_rootfs_archive(plain_host, busybox, test_folder, pack):
     path = test_folder / "rootfs.tar"
     path.write_bytes(pack(layouts.archive(layouts.rootfs(busybox))))
-    result = plain_host.run("image", "import", path, "--name", "root", *words("sh", "-c", "echo default"))
+    result = plain_host.import_image(path, "root", ["sh", "-c", "echo default"])
     if pack in (bz2.compress, lzma.compress) and result.status != 0:
         result.fails(125, ("compress", "format"))
         pytest.skip(f"this zonectl was built without that compression: {result.stderr.strip()}")
@@ -85,7 +80,7 @@ def test_rootfs_keeps_modes_owners_links(plain_host, busybox, test_folder):
     ]
     path = test_folder / "rootfs.tar"
     path.write_bytes(layouts.archive(layouts.rootfs(busybox, *more)))
-    plain_host.run("image", "import", path, "--name", "root").exits(0)
+    plain_host.import_image(path, "root").exits(0)
     plain_host.run("run", "--rm", "root", "stat", "-c", "%a %g %h", "/etc/shadow", "/etc/shadow2").ok(
         stdout="640 42 2\n640 42 2\n"
     )
@@ -107,7 +102,7 @@ def test_layers_with_whiteouts(plain_host, busybox, test_folder):
     ]
     layout = layouts.Layout(test_folder / "layout")
     layout.image("two", [layouts.archive(lower), layouts.archive(upper)], compress=True, Cmd=["ls", "/", "/dir"])
-    plain_host.run("image", "import", layout.path).exits(0)
+    plain_host.import_image(layout.path).exits(0)
     result = plain_host.run("run", "--rm", "two").exits(0)
     words = result.stdout.split()
     result.check("new" in words and not {"a", "old", "gone", ".wh.a"} & set(words), "the whiteouts have no effect")
@@ -118,7 +113,7 @@ def test_layer_order(plain_host, busybox, test_folder):
         layouts.archive([layouts.entry("n", f"{n}\n")]) for n in range(12)
     ]
     layout = layouts.Layout(test_folder / "layout").image("many", stack)
-    plain_host.run("image", "import", layout.path).exits(0)
+    plain_host.import_image(layout.path).exits(0)
     plain_host.run("run", "--rm", "many", "cat", "/n").ok(stdout="11\n")
 
 
@@ -151,7 +146,7 @@ def test_image_rm(own_store):
 
 
 def test_image_rm_keeps_what_others_use(own_store, busybox_layout):
-    own_store.run("image", "import", busybox_layout, "--name", "second").exits(0)
+    own_store.import_image(busybox_layout, "second").exits(0)
     own_store.run("image", "rm", "second").exits(0)
     own_store.zone("echo works").ok(stdout="works\n")
 
@@ -168,16 +163,16 @@ def test_image_rm_unknown(zone_host):
 
 @pytest.mark.parametrize("name", ["", "../x", "a b", "a\nb", "-x"])
 def test_bad_image_name(plain_host, busybox_layout, name):
-    plain_host.run("image", "import", busybox_layout, f"--name={name}").fails(125, "name")
+    plain_host.import_image(busybox_layout, name).fails(125, "name")
     assert images(plain_host) == {}
 
 
 def test_import_of_what_is_not_there_or_no_image(plain_host, test_folder):
     missing = test_folder / "missing"
-    plain_host.run("image", "import", missing, "--name", "x").fails(125, str(missing), "no such file")
+    plain_host.import_image(missing, "x").fails(125, str(missing), "no such file")
     empty = test_folder / "empty"
     empty.mkdir()
-    plain_host.run("image", "import", empty, "--name", "x").fails(125, str(empty))
+    plain_host.import_image(empty, "x").fails(125, str(empty))
     for data in (
         b"",
         b"text\n" * 500,
@@ -187,7 +182,7 @@ def test_import_of_what_is_not_there_or_no_image(plain_host, test_folder):
     ):
         junk = test_folder / "junk.tar"
         junk.write_bytes(data)
-        plain_host.run("image", "import", junk, "--name", "x").fails(125, str(junk))
+        plain_host.import_image(junk, "x").fails(125, str(junk))
     assert images(plain_host) == {}
 
 
@@ -203,7 +198,7 @@ def test_layout_with_a_corrupt_layer(plain_host, busybox_layout, test_folder, da
         middle = len(data) // 2
         data[middle] ^= 0xFF
         path.write_bytes({"flipped": data, "cut": data[:middle], "longer": bytes(data) + b"more"}[damage])
-    plain_host.run("image", "import", copy, "--name", "x").fails(125, path.name[:12])
+    plain_host.import_image(copy, "x").fails(125, path.name[:12])
     assert images(plain_host) == {}
 
 
@@ -232,7 +227,7 @@ def test_layout_with_corrupt_json(plain_host, busybox_layout, test_folder, name,
     copy = test_folder / "copy"
     shutil.copytree(busybox_layout, copy)
     (copy / name).write_text(text)
-    plain_host.run("image", "import", copy, "--name", "x").fails(125)
+    plain_host.import_image(copy, "x").fails(125)
     assert images(plain_host) == {}
 
 
@@ -249,7 +244,7 @@ def test_layout_for_another_machine(plain_host, busybox, test_folder):
     manifest["config"] = replacement
     layout.manifests = [layout.blob(json.dumps(manifest).encode(), layouts.MANIFEST)]
     layout._write("index.json", json.dumps({"schemaVersion": 2, "manifests": layout.manifests}).encode())
-    result = plain_host.run("image", "import", layout.path, "--name", "other")
+    result = plain_host.import_image(layout.path, "other")
     if result.status == 0:
         result = plain_host.run("run", "--rm", "other", "true")
     result.fails(125, "s390x")
@@ -305,7 +300,7 @@ def test_hostile_archive_stays_inside(plain_host, busybox, test_folder, case, fo
         path = (
             layouts.Layout(test_folder / "layout").image("x", [layouts.archive(first), layouts.archive(entries)]).path
         )
-    result = plain_host.run("image", "import", path, "--name", "hostile")
+    result = plain_host.import_image(path, "hostile")
     if result.status != 0 or case in REFUSED:
         result.fails(125)
         assert images(plain_host) == {}
@@ -324,7 +319,7 @@ def test_device_nodes_in_an_archive_have_no_effect(plain_host, busybox, test_fol
     ]
     path = test_folder / "nodes.tar"
     path.write_bytes(layouts.archive(layouts.rootfs(busybox, *nodes)))
-    result = plain_host.run("image", "import", path, "--name", "nodes")
+    result = plain_host.import_image(path, "nodes")
     if result.status != 0:
         result.fails(125, "device")
         return
@@ -338,7 +333,7 @@ def test_archive_that_ends_early(plain_host, busybox, test_folder):
     path = test_folder / "short.tar"
     for length in (600, 5000, len(data) // 2):
         path.write_bytes(data[:length])
-        plain_host.run("image", "import", path, "--name", "short").fails(125, str(path))
+        plain_host.import_image(path, "short").fails(125, str(path))
     assert images(plain_host) == {}
 
 
@@ -360,5 +355,5 @@ def test_sparse_bomb_does_not_fill_memory(plain_host, test_folder):
 
         resource.setrlimit(resource.RLIMIT_AS, (256 << 20, 256 << 20))
 
-    result = plain_host.run("image", "import", path, "--name", "bomb", preexec=bound)
+    result = plain_host.import_image(path, "bomb", preexec=bound)
     result.check(result.status in (0, 125), "it ended badly")

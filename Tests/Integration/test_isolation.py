@@ -2,10 +2,12 @@
 # SPDX-FileCopyrightText: ZoneRuntime authors
 """What a zone sees and may do: namespaces, capabilities, seccomp, masks, devices, descriptors, hostile images."""
 
+import ctypes
 import hashlib
 import os
 import pathlib
 import re
+import threading
 
 import layouts
 import pytest
@@ -353,6 +355,35 @@ def test_workdir_through_a_symlink_stays_inside(own_store, import_rootfs):
     outside = own_store.directory("outside")
     own_store.image = import_rootfs("links", layouts.symlink("out", "../../../../.." + outside))
     own_store.zone("pwd", "-w", "/out/deep").check(os.listdir(outside) == [], "the host was changed")
+
+
+def exchange(folder, stop):
+    """Swaps "swap" and "link" in a folder again and again, as a hostile zone that shares the volume would."""
+    libc = ctypes.CDLL(None, use_errno=True)
+    one, two = os.fsencode(f"{folder}/swap"), os.fsencode(f"{folder}/link")
+    while not stop.is_set():
+        libc.renameat2(-100, one, -100, two, 2)
+
+
+def test_symlinks_that_are_swapped_while_zones_start(zone_host):
+    outside, volume, source = (zone_host.directory(name) for name in ("outside", "volume", "source"))
+    zone_host.path("source/file", "text")
+    os.mkdir(f"{volume}/swap")
+    os.symlink("../" * 20 + outside, f"{volume}/link")
+    stop = threading.Event()
+    swapper = threading.Thread(target=exchange, args=(volume, stop))
+    zone_host.defer(swapper.join)
+    zone_host.defer(stop.set)
+    swapper.start()
+    worked = 0
+    for number in range(40):
+        target = f"/volume/swap/{number}"
+        options = ["-v", f"{volume}:/volume", "-v", f"{source}:{target}", "--tmpfs", f"{target}-t", "-w", f"{target}-w"]
+        result = zone_host.zone("true", *options)
+        result.check(result.status in (0, 125), "unexpected status")
+        worked += result.status == 0
+        result.check(os.listdir(outside) == [], "a path outside was made")
+    assert worked, "the race was never won by the zone either: the test shows nothing"
 
 
 def test_zone_cannot_trace_or_signal_the_host(zone_host):

@@ -7,7 +7,7 @@ import shutil
 import subprocess
 
 import pytest
-from leaks import alive, cgroup_hierarchies, until
+from leaks import alive, cgroup_hierarchies, parent_name, until
 
 
 def test_nothing_is_found_where_nothing_is(plain_host):
@@ -53,7 +53,7 @@ def test_control_group(plain_host):
     top = next((top for top in cgroup_hierarchies() if os.access(top, os.W_OK)), None)
     if not top:
         pytest.skip("this machine has no control group hierarchy that can be written")
-    path = os.path.join(top, f"zonectl-{plain_host.prefix}", plain_host.name())
+    path = os.path.join(top, parent_name(plain_host.root), plain_host.name())
     os.makedirs(path)
     process = subprocess.Popen(["sleep", "1000"])
     with open(os.path.join(path, "cgroup.procs"), "w") as file:

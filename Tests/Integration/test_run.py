@@ -212,7 +212,7 @@ def test_image_config_is_applied_and_can_be_overridden(own_store, busybox, test_
     layer = layouts.archive(layouts.rootfs(busybox))
     config = {"Entrypoint": ["echo", "E"], "Cmd": ["C"], "Env": ["A=image"], "WorkingDir": "/srv/app", "User": "ann"}
     layout = layouts.Layout(test_folder / "layout").image("configured", [layer], **config)
-    own_store.run("image", "import", layout.path).exits(0)
+    own_store.import_image(layout.path).exits(0)
     own_store.run("run", "--rm", "configured").ok(stdout="E C\n")
     own_store.run("run", "--rm", "configured", "X").ok(stdout="E X\n")
     script = ["--entrypoint", "sh", "configured", "-c", "echo $A $(pwd) $(id -u)"]
