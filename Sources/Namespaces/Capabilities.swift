@@ -22,10 +22,12 @@ public enum Capability {
     /// The number of a name such as `CAP_CHOWN` or `chown`; `nil` for one that libcap does not know.
     public static func number(of name: String) -> Int? {
         let lower = name.lowercased()
+        let full = lower.hasPrefix("cap_") ? lower : "cap_" + lower
         var value: cap_value_t = 0
-        guard cap_from_name(lower.hasPrefix("cap_") ? lower : "cap_" + lower, &value) == 0, value < 64 else {
-            return nil
-        }
+        // libcap stops at the first character that is in no name: "chown,kill" would be chown alone.
+        guard full.utf8.allSatisfy({ $0 >= 0x61 && $0 <= 0x7A || $0 == 0x5F }), cap_from_name(full, &value) == 0,
+            value < 64
+        else { return nil }
         return Int(value)
     }
 
