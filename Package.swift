@@ -62,5 +62,6 @@ let package = Package(
         tests("Seccomp", ["Seccomp", "LinuxSystem", "OCI", "CSeccomp"]),
         tests("LinuxSystem", ["LinuxSystem", "CLinux", "TestSupport"]),
         tests("OCI", ["OCI"]),
+        tests("Namespaces", ["Namespaces", "LinuxSystem", "TestSupport"]),
     ]
 )
