@@ -63,5 +63,6 @@ let package = Package(
         tests("LinuxSystem", ["LinuxSystem", "CLinux", "TestSupport"]),
         tests("OCI", ["OCI"]),
         tests("Namespaces", ["Namespaces", "LinuxSystem", "TestSupport"]),
+        tests("CGroups", ["CGroups", "LinuxSystem", "OCI", "TestSupport"]),
     ]
 )
