@@ -59,7 +59,9 @@ class Terminal:
 
     def send(self, text):
         """Types."""
-        os.write(self._master, text.encode())
+        rest = text.encode()
+        while rest:
+            rest = rest[os.write(self._master, rest) :]
 
     def line(self, text):
         """Types a line and Return."""

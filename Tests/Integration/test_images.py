@@ -231,6 +231,25 @@ def test_layout_with_corrupt_json(plain_host, busybox_layout, test_folder, name,
     assert images(plain_host) == {}
 
 
+@pytest.mark.parametrize("name", ["index.json", "oci-layout", "layer"])
+@pytest.mark.parametrize("kind", ["fifo", "endless", "outside", "folder"])
+def test_layout_with_something_else_for_a_file(plain_host, busybox_layout, test_folder, name, kind):
+    copy = test_folder / "copy"
+    shutil.copytree(busybox_layout, copy)
+    path = pathlib.Path(layouts.layer_files(str(copy))[0]) if name == "layer" else copy / name
+    data = path.read_bytes()
+    path.unlink()
+    if kind == "fifo":
+        os.mkfifo(path)
+    elif kind == "folder":
+        path.mkdir()
+    else:
+        (test_folder / "elsewhere").write_bytes(data)
+        path.symlink_to("/dev/zero" if kind == "endless" else test_folder / "elsewhere")
+    plain_host.import_image(copy, "x", timeout=10).fails(125)
+    assert images(plain_host) == {}
+
+
 def test_layout_for_another_machine(plain_host, busybox, test_folder):
     layout = layouts.Layout(test_folder / "layout").image("other", [layouts.archive(layouts.rootfs(busybox))])
     for path in pathlib.Path(layout.path).rglob("*"):

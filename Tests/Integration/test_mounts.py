@@ -54,6 +54,11 @@ def test_volume_over_a_directory_of_the_image(zone_host, volume):
     zone_host.zone("ls /etc", "-v", f"{volume}:/etc").ok(stdout="file\n")
 
 
+def test_folder_over_a_file_and_file_over_a_folder(zone_host, volume):
+    zone_host.zone("true", "-v", f"{volume}:/etc/passwd").fails(125, "/etc/passwd", "directory")
+    zone_host.zone("true", "-v", f"{volume}/file:/etc").fails(125, "/etc", "directory")
+
+
 def test_several_volumes_nest_in_any_order(zone_host, volume):
     file = os.path.join(volume, "file")
     inner = zone_host.directory("inner")

@@ -5,6 +5,7 @@
 import os
 import re
 import signal
+import tarfile
 import time
 
 import layouts
@@ -165,6 +166,23 @@ def test_user(own_store, import_rootfs, user, expected):
 def test_user_gets_groups_and_home(own_store, import_rootfs):
     own_store.image = import_rootfs("users", layouts.folder("home/ann"))
     own_store.zone("echo $(id -G) $HOME", "-u", "ann").ok(stdout="1000 2000 /home/ann\n")
+
+
+@pytest.mark.parametrize("target", ["fifo", "/dev/zero", "/proc/self/fd/0", "passwd"])
+def test_user_of_an_image_with_a_hostile_passwd(own_store, busybox, target):
+    """Looking up a user must neither wait nor read without end."""
+    members = [member for member in layouts.rootfs(busybox) if member[0].name not in ("etc/passwd", "etc/group")]
+    for name in ("etc/passwd", "etc/group"):
+        fifo = layouts.entry(name, kind=tarfile.FIFOTYPE)
+        members.append(fifo if target == "fifo" else layouts.symlink(name, target))
+    path = own_store.folder / "hostile.tar"
+    path.write_bytes(layouts.archive(members))
+    own_store.import_image(path, "hostile").exits(0)
+    for user in ("ann", "0:club"):
+        result = own_store.run("run", "--rm", "-u", user, "hostile", "true", timeout=10)
+        result.fails(125, user)
+    result = own_store.run("run", "--rm", "-u", "0:0", "hostile", "true", timeout=10)
+    result.check(result.status == 0 or result.fails(125, "0:0"), "neither started nor refused")
 
 
 @pytest.mark.parametrize(

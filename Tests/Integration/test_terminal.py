@@ -2,8 +2,10 @@
 # SPDX-FileCopyrightText: ZoneRuntime authors
 """Terminals: a shell with job control, line editing, resize, Ctrl-C, Ctrl-Z, and the terminal as it was before."""
 
+import hashlib
 import os
 import re
+import threading
 
 import pytest
 
@@ -220,3 +222,34 @@ def test_t_without_a_terminal(zone_host):
         result.check(result.stdout.strip() == "tty", "no terminal was made")
     else:
         result.fails(125, "terminal")
+
+
+def test_a_big_paste_arrives_whole(zone_host):
+    script = "stty raw -echo; echo ready; head -c 200000 | md5sum"
+    terminal = zone_host.terminal("run", "--rm", "busybox", "sh", "-c", script)
+    terminal.expect("ready")
+    text = "".join(f"line {number}\n" for number in range(20000))[:200000]
+    # From a thread: nothing is echoed, but a program that stops reading must not hang the test.
+    typist = threading.Thread(target=terminal.send, args=(text,), daemon=True)
+    typist.start()
+    terminal.expect(hashlib.md5(text.encode()).hexdigest())
+    typist.join(5)
+    assert terminal.wait() == 0, terminal
+
+
+def test_exec_ends_though_a_background_process_holds_the_terminal(zone_host):
+    name = zone_host.start()
+    terminal = zone_host.terminal("exec", "-it", name, "sh", "-c", "trap '' HUP; sleep 1000 & echo started")
+    assert terminal.wait(5) == 0, terminal
+    assert "started" in terminal.screen, terminal
+    assert zone_host.status(name) == "running"
+
+
+def test_i_alone_at_a_terminal_makes_no_terminal_in_the_zone(zone_host):
+    terminal = zone_host.terminal(
+        "run", "--rm", "-i", "busybox", "sh", "-c", "ls /dev/pts | grep -c 0; read line; echo got $line"
+    )
+    terminal.expect("0\r\n")
+    terminal.line("text")
+    terminal.expect("got text")
+    assert terminal.wait() == 0, terminal
