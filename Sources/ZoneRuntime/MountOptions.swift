@@ -31,12 +31,16 @@ struct MountOptions: Equatable {
         case "dev": attributes.remove(.noDevices)
         case "noexec": attributes.insert(.noExecution)
         case "exec": attributes.remove(.noExecution)
-        case "noatime": attributes.insert(.noAccessTime)
-        case "strictatime": attributes.insert(.strictAccessTime)
+        case "noatime": setAccessTime(.noAccessTime)
+        case "strictatime": setAccessTime(.strictAccessTime)
+        // The kernel's own default.
+        case "relatime": setAccessTime([])
+        case "atime": attributes.remove(.noAccessTime)
+        case "nostrictatime": attributes.remove(.strictAccessTime)
         case "nodiratime": attributes.insert(.noDirectoryAccessTime)
         case "nosymfollow": attributes.insert(.noSymlinks)
-        // The kernel's own default, and defaults of mount(8).
-        case "relatime", "atime", "diratime", "defaults", "norelatime", "nostrictatime", "async", "symfollow": break
+        // Defaults of mount(8).
+        case "diratime", "norelatime", "defaults", "async", "symfollow": break
         case "bind": isBind = true
         case "rbind": (isBind, isRecursive) = (true, true)
         // The zone's mounts are private: see RootSetup.
@@ -50,5 +54,11 @@ struct MountOptions: Equatable {
             let parts = option.split(separator: "=", maxSplits: 1, omittingEmptySubsequences: false)
             data.append(Data(key: String(parts[0]), value: parts.count == 2 ? String(parts[1]) : nil))
         }
+    }
+
+    /// The mode of access times is one field: of several options the last counts, as for mount(8).
+    private mutating func setAccessTime(_ mode: MountAttributes) {
+        attributes.subtract([.noAccessTime, .strictAccessTime])
+        attributes.formUnion(mode)
     }
 }
