@@ -24,9 +24,10 @@ public enum SignalName {
         for (prefix, base, sign) in [("RTMIN", Int32(34), Int32(1)), ("RTMAX", 64, -1)] where name.hasPrefix(prefix) {
             let rest = name.dropFirst(prefix.count)
             if rest.isEmpty { return base }
-            guard rest.first == (sign > 0 ? "+" : "-"), let offset = Int32(rest.dropFirst()), offset >= 0, offset <= 30
+            guard rest.first == (sign > 0 ? "+" : "-"), let offset = UInt8(rest.dropFirst()), offset <= 30,
+                rest.dropFirst().first?.isNumber == true
             else { return nil }
-            return base + sign * offset
+            return base + sign * Int32(offset)
         }
         return nil
     }
