@@ -40,7 +40,7 @@ run: images
 test: test-units test-integration
 
 test-units: packages
-	swift test --scratch-path .build/units --quiet
+	swift test --scratch-path .build/units --quiet --disable-xctest
 
 test-integration: build
 	@scripts/need-packages test

@@ -5,6 +5,12 @@
 public protocol JSONCodable {
     init(json: JSON) throws(JSONError)
     func write(to writer: inout JSONWriter)
+    /// Whether a record leaves the value out because it says nothing, as an empty list does.
+    var isOmitted: Bool { get }
+}
+
+extension JSONCodable {
+    public var isOmitted: Bool { false }
 }
 
 /// A structure whose fields are named once, for reading and for writing alike.
@@ -95,8 +101,7 @@ private struct FieldWriter: FieldVisitor {
     }
 
     mutating func field<Value: JSONCodable>(_ name: String, _ value: inout Value) {
-        if let value = value as? any OmittedWhenEmpty, value.isOmitted { return }
-        required(name, &value)
+        if !value.isOmitted { required(name, &value) }
     }
 
     mutating func required<Value: JSONCodable>(_ name: String, _ value: inout Value) {

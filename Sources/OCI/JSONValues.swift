@@ -1,11 +1,6 @@
 // SPDX-License-Identifier: Apache-2.0
 // SPDX-FileCopyrightText: ZoneRuntime authors
 
-/// A value that a record leaves out of its JSON when it says nothing.
-protocol OmittedWhenEmpty {
-    var isOmitted: Bool { get }
-}
-
 extension JSONError {
     static func mismatch(_ expected: String, _ json: JSON) -> JSONError {
         JSONError(place: "", reason: "expected \(expected), found \(json.kind)")
@@ -33,7 +28,7 @@ extension JSON: JSONCodable {
     }
 }
 
-extension Bool: JSONCodable, OmittedWhenEmpty {
+extension Bool: JSONCodable {
     public init(json: JSON) throws(JSONError) {
         guard case .bool(let value) = json else { throw .mismatch("a boolean", json) }
         self = value
@@ -41,10 +36,10 @@ extension Bool: JSONCodable, OmittedWhenEmpty {
 
     public func write(to writer: inout JSONWriter) { writer.literal(self ? "true" : "false") }
 
-    var isOmitted: Bool { !self }
+    public var isOmitted: Bool { !self }
 }
 
-extension String: JSONCodable, OmittedWhenEmpty {
+extension String: JSONCodable {
     public init(json: JSON) throws(JSONError) {
         guard case .string(let value) = json else { throw .mismatch("a string", json) }
         self = value
@@ -52,7 +47,7 @@ extension String: JSONCodable, OmittedWhenEmpty {
 
     public func write(to writer: inout JSONWriter) { writer.string(self) }
 
-    var isOmitted: Bool { isEmpty }
+    public var isOmitted: Bool { isEmpty }
 }
 
 extension JSONCodable where Self: FixedWidthInteger {
@@ -90,10 +85,8 @@ extension Array: JSONCodable where Element: JSONCodable {
         for element in self { element.write(to: &writer) }
         writer.endArray()
     }
-}
 
-extension Array: OmittedWhenEmpty {
-    var isOmitted: Bool { isEmpty }
+    public var isOmitted: Bool { isEmpty }
 }
 
 extension Dictionary: JSONCodable where Key == String, Value: JSONCodable {
@@ -115,10 +108,8 @@ extension Dictionary: JSONCodable where Key == String, Value: JSONCodable {
         }
         writer.endObject()
     }
-}
 
-extension Dictionary: OmittedWhenEmpty {
-    var isOmitted: Bool { isEmpty }
+    public var isOmitted: Bool { isEmpty }
 }
 
 extension JSONCodable where Self: RawRepresentable, RawValue == String, Self: CaseIterable {
