@@ -39,24 +39,21 @@ final class LayerDirectory {
         last = nil
     }
 
-    /// Opens a directory; `nil` where there is none.
-    func existing(_ whole: [CChar]) -> Handle? {
+    /// Opens a directory; `nil` where there is none, or a link in its path leads to none.
+    func existing(_ whole: [CChar]) throws(ImageError) -> Handle? {
         if let last, last.whole == whole { return last.handle }
         let raw = openRaw(whole)
-        return raw < 0 ? nil : remember(whole, raw)
+        switch -raw {
+        case ENOENT, ENOTDIR, ELOOP, EXDEV: return nil
+        default: return remember(whole, try verify(raw, "open", LayerPath(splitting: whole)))
+        }
     }
 
     /// Opens a directory that must be there; `subject` begins the sentence about its absence.
     func open(_ whole: [CChar], for subject: String? = nil) throws(ImageError) -> Handle {
-        if let last, last.whole == whole { return last.handle }
-        let path = LayerPath(splitting: whole)
-        let raw = openRaw(whole)
-        switch -raw {
-        case ENOENT, ENOTDIR, ELOOP, EXDEV:
-            throw ImageError(
-                .invalid, "\(subject ?? "\(path.shown):") leads through what is no directory of this layer")
-        default: return remember(whole, try verify(raw, "open", path))
-        }
+        if let handle = try existing(whole) { return handle }
+        let subject = subject ?? "\(LayerPath(splitting: whole).shown):"
+        throw ImageError(.invalid, "\(subject) leads through what is no directory of this layer")
     }
 
     private func remember(_ whole: [CChar], _ raw: CInt) -> Handle {

@@ -49,7 +49,7 @@ struct LayerWriter: ~Copyable {
     mutating func finish() throws(ImageError) {
         for (whole, time) in directoryTimes {
             // A later member may have replaced the directory.
-            guard let directory = layer.existing(whole) else { continue }
+            guard let directory = try layer.existing(whole) else { continue }
             try verify(
                 zn_utimensat(directory.raw, "", time.seconds, time.nanoseconds, atEmptyPath), "utimensat",
                 LayerPath(splitting: whole))
@@ -228,7 +228,7 @@ struct LayerWriter: ~Copyable {
     }
 
     private func ensure(_ whole: [CChar]) throws(ImageError) -> LayerDirectory.Handle {
-        if let directory = layer.existing(whole) { return directory }
+        if let directory = try layer.existing(whole) { return directory }
         let path = LayerPath(splitting: whole)
         // At most as deep as LayerPath allows.
         let parent = try ensure(path.parent)
@@ -248,7 +248,9 @@ struct LayerWriter: ~Copyable {
         let directory = try layer.open(whole)
         // A layer that does not list a directory does not mean to change it: /tmp stays 1777.
         let status = below.directory(path)
-        try verify(zn_fchownat(directory.raw, "", status?.uid ?? 0, status?.gid ?? 0, atEmptyPath), "chown", path)
+        try verify(
+            zn_fchownat(directory.raw, "", status?.uid ?? geteuid(), status?.gid ?? getegid(), atEmptyPath), "chown",
+            path)
         try verify(zn_fchmod(directory.raw, status?.mode ?? 0o755), "chmod", path)
         return directory
     }

@@ -44,7 +44,12 @@ struct StoreTransaction: ~Copyable {
             }
             // Last, as this value's end removes them, and a value that was not made has none.
             try images.makeDirectory(StoreTransaction.staging, mode: 0o700)
-            try layers.makeDirectory(StoreTransaction.staging, mode: 0o700)
+            do throws(SystemError) {
+                try layers.makeDirectory(StoreTransaction.staging, mode: 0o700)
+            } catch {
+                try? images.remove(StoreTransaction.staging, directory: true)
+                throw error
+            }
         }
         self.store = store
         self.images = images
