@@ -89,7 +89,7 @@ enum MountValue {
     private static func tmpfs(_ target: String, _ options: [String], _ option: String) throws(ZoneError) -> Spec.Mount {
         var result = ["nosuid", "nodev", "noexec"]
         for text in options {
-            let parts = text.split(separator: "=", maxSplits: 1).map(String.init)
+            let parts = text.split(separator: "=", maxSplits: 1, omittingEmptySubsequences: false).map(String.init)
             switch (parts[0], parts.count == 2 ? parts[1] : nil) {
             case ("size", let value?):
                 guard let bytes = ByteSize.parse(value) ?? percentage(value), bytes > 0 else {
