@@ -43,8 +43,8 @@ struct InsidePath {
 
     /// Splits `/a/b` into `/a` and `b`.
     static func split(_ path: String) -> (parent: String, name: String) {
-        var parts = path.split(separator: "/")
+        var parts = path.pathComponents
         guard let name = parts.popLast() else { return ("/", "") }
-        return ("/" + parts.joined(separator: "/"), String(name))
+        return ("/" + parts.joined(separator: "/"), name)
     }
 }

@@ -58,7 +58,7 @@ public struct MountPlan: Sendable {
     /// work on (CVE-2019-19921, CVE-2023-27561, CVE-2023-28642).
     var refusesSymlinks: Bool {
         if case .fileSystem(let type, _) = source, type != "tmpfs" { return true }
-        return ["/proc", "/sys", "/dev"].contains { target == $0 || target.hasPrefix($0 + "/") }
+        return target.pathComponents.first.map(["proc", "sys", "dev"].contains) ?? false
     }
 }
 

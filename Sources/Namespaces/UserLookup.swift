@@ -99,7 +99,10 @@ enum UserLookup {
         let file = Descriptor(owning: try attempt(.user, raw))
         do throws(SystemError) {
             guard try file.stat().kind == .regular else { return [] }
-            return String(decoding: try file.readAll(limit: limit), as: UTF8.self).split(separator: "\n")
+            // By bytes: a carriage return and a new line are one character to Swift, which is no new line.
+            return try file.readAll(limit: limit).split(separator: UInt8(ascii: "\n")).map {
+                Substring(decoding: $0, as: UTF8.self)
+            }
         } catch {
             throw LaunchFailure(.user, error.errno)
         }

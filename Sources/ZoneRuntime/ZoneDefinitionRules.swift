@@ -1,6 +1,7 @@
 // SPDX-License-Identifier: Apache-2.0
 // SPDX-FileCopyrightText: ZoneRuntime authors
 
+import LinuxSystem
 import Namespaces
 
 /// What a definition may say; each rule in one place for the command line and for files.
@@ -18,7 +19,7 @@ extension ZoneDefinition {
     /// Where something may be mounted: an absolute path, but neither the root nor the kernel's file systems, which the
     /// zone's own tools and our masks rely on.
     public static func mountTarget(_ path: String, _ option: String) throws(ZoneError) -> String {
-        let parts = path.split(separator: "/")
+        let parts = path.pathComponents
         guard path.hasPrefix("/"), !parts.isEmpty, !parts.contains(".."), !parts.contains(".") else {
             throw ZoneError(
                 .invalid, "\(option): target \"\(path)\" is not an absolute path in the zone",
@@ -40,8 +41,9 @@ extension ZoneDefinition {
 
     /// Makes sure that a kernel parameter is the zone's own and not the host's.
     public static func validateSysctl(_ name: String, network: Network) throws(ZoneError) {
-        let dotted = name.contains("/") ? String(name.map { $0 == "/" ? "." : $0 }) : name
-        if name.split(separator: "/").contains("..") {
+        let parts = name.pathComponents
+        let dotted = parts.joined(separator: ".")
+        if parts.contains("..") || name.hasPrefix("/") {
             throw ZoneError(.invalid, "--sysctl \"\(name)\" is not a parameter")
         }
         if ipcParameters.contains(dotted) || dotted.hasPrefix("fs.mqueue.") { return }

@@ -28,7 +28,7 @@ public struct ZoneFolders: Sendable {
     }
 
     private static func normalized(_ path: String) -> String {
-        "/" + path.split(separator: "/").joined(separator: "/")
+        "/" + path.pathComponents.joined(separator: "/")
     }
 
     public var images: ImageStore { ImageStore(path: store) }

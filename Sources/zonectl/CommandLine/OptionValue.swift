@@ -116,10 +116,12 @@ enum OptionValue {
             guard let text = String(validating: bytes, as: UTF8.self), !text.contains("\0") else {
                 throw ZoneError(.invalid, "--env-file \(path) is not a UTF-8 text")
             }
-            for (index, line) in text.split(separator: "\n", omittingEmptySubsequences: false).enumerated() {
-                let entry = line.drop { $0 == " " || $0 == "\t" }
-                if entry.isEmpty || entry.hasPrefix("#") { continue }
-                let clean = String(entry.last == "\r" ? entry.dropLast() : entry)
+            // By bytes: the two that end a line on Windows are one character to Swift.
+            let lines = text.utf8.split(separator: UInt8(ascii: "\n"), omittingEmptySubsequences: false)
+            for (index, line) in lines.enumerated() {
+                let entry = Substring(line.last == UInt8(ascii: "\r") ? line.dropLast() : line)
+                let clean = String(entry.drop { $0 == " " || $0 == "\t" })
+                if clean.isEmpty || clean.hasPrefix("#") { continue }
                 if let value = try variable(clean, "--env-file \(path), line \(index + 1):") { result.append(value) }
             }
         }
