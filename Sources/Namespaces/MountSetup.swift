@@ -58,7 +58,15 @@ struct MountSetup: ~Copyable {
     ) throws(LaunchFailure) {
         let found = inside.findOrMake(mount.target, directory: isDirectory, noSymlinks: mount.refusesSymlinks)
         let target = Descriptor(owning: try attempt(.mount, found, index: index))
-        try attempt(.mount, zn_move_mount(tree, target.raw), index: index)
+        let moved = zn_move_mount(tree, target.raw)
+        var status = stat()
+        // The kernel only says "invalid" where one is a directory and the other is not.
+        if moved == -EINVAL, zn_fstatat(target.raw, "", &status, 0x1000) >= 0,
+            (status.st_mode & S_IFMT == S_IFDIR) != isDirectory
+        {
+            throw LaunchFailure(.mount, isDirectory ? .notDirectory : .isDirectory, index)
+        }
+        try attempt(.mount, moved, index: index)
     }
 
     /// Writes sysctls to the zone's own procfs.

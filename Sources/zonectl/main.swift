@@ -9,17 +9,31 @@ import ZoneRuntime
 StandardStream.reserve()
 // A reader that goes away is an error to report, not a signal to die of. Children get the default again.
 signal(SIGPIPE, SIG_IGN)
-exit(Main.run(CommandLine.arguments))
+exit(Main.run())
 
 /// Finds the verb, runs it and turns its error into a status.
 enum Main {
-    static func run(_ words: [String]) -> Int32 {
+    static func run() -> Int32 {
         do throws(ZoneError) {
-            return try dispatch(words.dropFirst())
+            return try dispatch(try words()[...])
         } catch {
             Output.report(error)
             return error.exitCode
         }
+    }
+
+    /// The words after the program's name. Bytes that are no UTF-8 are refused: a configuration in JSON cannot hold them,
+    /// and a name that is silently changed is worse than an error.
+    private static func words() throws(ZoneError) -> [String] {
+        var words: [String] = []
+        for index in 1..<max(1, Int(CommandLine.argc)) {
+            guard let bytes = CommandLine.unsafeArgv[index] else { break }
+            guard let word = String(validatingCString: bytes) else {
+                throw ZoneError(.invalid, "word \(index) of the command is not valid UTF-8: \(String(cString: bytes))")
+            }
+            words.append(word)
+        }
+        return words
     }
 
     private static func dispatch(_ words: ArraySlice<String>) throws(ZoneError) -> Int32 {
@@ -32,7 +46,8 @@ enum Main {
         if globals.flag(GlobalOption.version) { return try VersionCommand.command.run(Arguments(), context) }
         if globals.flag(GlobalOption.help) { return try HelpCommand.show(globals.operands) }
         guard let verb = globals.operands.first else {
-            throw ZoneError(.invalid, "no verb was given", hint: "'zonectl help' lists the verbs; start with: zonectl run busybox")
+            throw ZoneError(
+                .invalid, "no verb was given", hint: "'zonectl help' lists the verbs; start with: zonectl run busybox")
         }
         guard let (command, rest) = CommandTable.find(globals.operands[...]) else {
             throw CommandTable.unknown(verb, next: globals.operands.dropFirst().first)
