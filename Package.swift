@@ -46,7 +46,7 @@ let package = Package(
         layer("Images", ["LinuxSystem", "OCI", "CLinux", "CArchive", "CNettle"]),
         layer("HVBridge", ["LinuxSystem", "CLinux"]),
         // L3: zones.
-        layer("ZoneRuntime", ["LinuxSystem", "OCI", "Seccomp", "Namespaces", "CGroups", "Images", "HVBridge"]),
+        layer("ZoneRuntime", ["LinuxSystem", "OCI", "Seccomp", "Namespaces", "CGroups", "Images"]),
         // L4: the command.
         .executableTarget(
             name: "zonectl",
@@ -64,5 +64,7 @@ let package = Package(
         tests("OCI", ["OCI"]),
         tests("Namespaces", ["Namespaces", "LinuxSystem", "TestSupport"]),
         tests("CGroups", ["CGroups", "LinuxSystem", "OCI", "TestSupport"]),
+        tests("ZoneRuntime", ["ZoneRuntime", "Namespaces", "CGroups", "LinuxSystem", "OCI", "TestSupport"]),
+        tests("zonectl", ["zonectl", "ZoneRuntime", "LinuxSystem", "OCI", "TestSupport"]),
     ]
 )

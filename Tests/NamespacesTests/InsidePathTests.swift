@@ -24,6 +24,8 @@ import Testing
         ("/a/b", "/a", "b"), ("/a", "/", "a"), ("a/b/c", "/a/b", "c"), ("//a///b//", "/a", "b"), ("/", "/", ""),
         ("", "/", ""),
         ("/a/..", "/a", ".."), (".", "/", "."),
+        // A combining mark makes one character of a slash and itself.
+        ("/a/\u{301}b/../\u{301}c", "/a/\u{301}b/..", "\u{301}c"),
     ])
     func splits(_ path: String, _ parent: String, _ name: String) {
         let parts = InsidePath.split(path)
@@ -103,6 +105,7 @@ import Testing
         #expect(MountPlan(target: "/anywhere", source: .fileSystem(type: "sysfs", options: [])).refusesSymlinks)
         #expect(MountPlan(target: "/dev/shm", source: .fileSystem(type: "tmpfs", options: [])).refusesSymlinks)
         #expect(MountPlan(target: "/sys/fs/cgroup", source: .tree(0, isDirectory: true)).refusesSymlinks)
+        #expect(MountPlan(target: "/proc/\u{301}x", source: .tree(0, isDirectory: true)).refusesSymlinks)
         #expect(!MountPlan(target: "/tmp", source: .fileSystem(type: "tmpfs", options: [])).refusesSymlinks)
         #expect(!MountPlan(target: "/procession", source: .tree(0, isDirectory: true)).refusesSymlinks)
     }

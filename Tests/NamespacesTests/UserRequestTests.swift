@@ -146,6 +146,13 @@ import Testing
         #expect((identity.uid, identity.gid) == (11, 12))
     }
 
+    @Test func linesMayEndAsOnWindows() throws {
+        let image = try TemporaryFolder()
+        try image.write("etc/passwd", "root:x:0:0:root:/root:/bin/sh\r\nalice:x:5:6:Alice:/home/alice:/bin/sh\r\n")
+        let name = try #require(UserRequest("alice"))
+        #expect(try UserLookup.resolve(.named(name), root: image.descriptor.raw).uid == 5)
+    }
+
     @Test func idsAreTakenAsTheyAre() throws {
         let user = ProcessPlan.User.ids(uid: 1000, gid: 5, groups: [6])
         let identity = try UserLookup.resolve(user, root: root.descriptor.raw)
