@@ -74,19 +74,22 @@ struct OverlayRoot {
     private func mount(_ layers: [(String, String)], _ isVolatile: Bool) throws(SystemError) -> Descriptor {
         let context = try FileSystemContext("overlay")
         for (key, value) in layers { try context.set(key, value) }
-        try context.set("upperdir", "\(zone)/upper")
-        try context.set("workdir", "\(zone)/work")
+        // Unlike lowerdir+, these two are unescaped by the kernel.
+        try context.set("upperdir", OverlayRoot.escaped("\(zone)/upper"))
+        try context.set("workdir", OverlayRoot.escaped("\(zone)/work"))
         if isVolatile { try context.set("volatile") }
         return try context.mount()
     }
 
     /// The same for mount(2), which takes a page of options: names relative to the store leave room for 50 layers.
-    private func legacyOptions(_ isVolatile: Bool) throws(SystemError) -> String {
+    func legacyOptions(_ isVolatile: Bool) throws(SystemError) -> String {
         let names = lower.map { path in
             path.hasPrefix(store + "/") ? String(path.dropFirst(store.utf8.count + 1)) : path
         }
+        let folder = OverlayRoot.escaped(zone)
         let options =
-            "lowerdir=\(names.map(OverlayRoot.escaped).joined(separator: ":")),upperdir=\(zone)/upper,workdir=\(zone)/work\(isVolatile ? ",volatile" : "")"
+            "lowerdir=\(names.map(OverlayRoot.escaped).joined(separator: ":"))"
+            + ",upperdir=\(folder)/upper,workdir=\(folder)/work\(isVolatile ? ",volatile" : "")"
         if options.utf8.count > 4095 {
             throw SystemError(
                 "mount overlay", "\(layers.count) layers are more than this kernel takes in one page", .tooBig)
