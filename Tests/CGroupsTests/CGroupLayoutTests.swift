@@ -22,7 +22,7 @@ import Testing
     @Test func pureVersion2() {
         let found = layout(
             Self.others + [
-                "35 24 0:30 / /sys/fs/cgroup rw,nosuid,nodev,noexec,relatime shared:9 - cgroup2 cgroup2 rw,nsdelegate,memory_recursiveprot"
+                "35 24 0:30 / /sys/fs/cgroup rw,nosuid,relatime shared:9 - cgroup2 cgroup2 rw,nsdelegate"
             ])
         #expect(found == CGroupLayout(unified: "/sys/fs/cgroup", legacy: []))
     }

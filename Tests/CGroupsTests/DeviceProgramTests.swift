@@ -141,7 +141,7 @@ import Testing
         return true
     }
 
-    // MARK: An interpreter of the instructions that the program uses, see bpf_helpers(7) and the kernel's bpf/standardization
+    // MARK: An interpreter of the instructions that the program uses, see the kernel's Documentation/bpf
 
     private struct Instruction {
         let code: UInt8
