@@ -55,7 +55,7 @@ def session_folder(alone):
 @pytest.fixture(scope="session")
 def executable(session_folder):
     """A copy of zonectl: it stays the same when somebody builds meanwhile, and must be the same at the end."""
-    source = pathlib.Path(os.environ.get("ZONECTL", REPOSITORY / ".build/release/zonectl"))
+    source = pathlib.Path(os.environ.get("ZONECTL", REPOSITORY / ".build/zonectl"))
     if not source.is_file():
         pytest.exit(f"{source} does not exist: run `make build` first, or name the executable in ZONECTL", 4)
     copy = session_folder / "zonectl"
