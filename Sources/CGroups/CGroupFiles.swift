@@ -111,8 +111,14 @@ struct CGroupFiles: ~Copyable {
     /// Kills processes: all at once where the kernel can (`cgroup.kill`, Linux 5.14), else one by one.
     static func killAll(_ pids: [Int32], unified: CGroupDirectory?) throws(SystemError) {
         if let unified {
-            let group = try CGroupFiles(unified.path)
-            if group.exists("cgroup.kill") { return try group.write("cgroup.kill", "1") }
+            do throws(SystemError) {
+                let group = try CGroupFiles(unified.path)
+                if group.exists("cgroup.kill") { return try group.write("cgroup.kill", "1") }
+            } catch {
+                // Gone since the processes were listed, and they with it.
+                if error.errno == .noEntry || error.errno == .noDevice { return }
+                throw error
+            }
         }
         for pid in pids where pid > 0 {
             // Between reading the list and this call the process may have ended.

@@ -166,6 +166,9 @@ int zn_clone3(uint64_t flags, int *pidfd, int cgroup_fd) {
     return (int)RESULT(syscall(SYS_clone3, &args, sizeof args));
 }
 int zn_fork(void) { return (int)RESULT(syscall(SYS_clone, SIGCHLD, 0, 0, 0, 0)); }
+int zn_fork_sibling(int *pidfd) {
+    return (int)RESULT(syscall(SYS_clone, CLONE_PARENT | CLONE_PIDFD | SIGCHLD, 0, pidfd, 0, 0));
+}
 int zn_pidfd_open(pid_t pid) { return (int)RESULT(syscall(SYS_pidfd_open, pid, 0)); }
 int zn_pidfd_send_signal(int pidfd, int signal) {
     return (int)RESULT(syscall(SYS_pidfd_send_signal, pidfd, signal, NULL, 0));
@@ -355,18 +358,21 @@ __attribute__((section(".zonectl_commit"), used)) static const volatile char com
 const char *zn_commit(void) { return (const char *)commit; }
 
 
-// The kernel lays the arguments out one after another; libc hands them to constructors.
+// The kernel lays the arguments out one after another, and the environment behind them; libc hands both to constructors.
 static char *first_argument;
 static size_t arguments_length;
+static size_t all_length;
 __attribute__((constructor)) static void remember_arguments(int argc, char **argv, char **envp) {
-    (void)envp;
     if (argc < 1) return;
+    char *last = argv[argc - 1];
     first_argument = argv[0];
-    arguments_length = (size_t)(argv[argc - 1] - argv[0]) + strlen(argv[argc - 1]);
+    arguments_length = all_length = (size_t)(last - first_argument) + strlen(last);
+    for (; *envp; envp++) last = *envp;
+    if (last > first_argument) all_length = (size_t)(last - first_argument) + strlen(last);
 }
 void zn_hide_arguments(const char *name) {
     if (!first_argument) return;
-    memset(first_argument, 0, arguments_length);
+    memset(first_argument, 0, all_length);
     strncpy(first_argument, name, arguments_length);
     prctl(PR_SET_NAME, name, 0, 0, 0);
 }

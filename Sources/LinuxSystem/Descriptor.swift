@@ -31,6 +31,22 @@ public struct Descriptor: ~Copyable, Sendable {
     }
 }
 
+extension Descriptor {
+    /// The number of a descriptor that may be missing.
+    public static func number(of descriptor: borrowing Descriptor?) -> CInt? {
+        switch descriptor {
+        case .some(let owner): owner.raw
+        case .none: nil
+        }
+    }
+
+    /// Makes reads and writes return at once (`O_NONBLOCK`). For open files that nobody else shares.
+    public static func setNonBlocking(_ raw: CInt) {
+        let flags = zn_fcntl(raw, F_GETFL, 0)
+        if flags >= 0 { _ = zn_fcntl(raw, F_SETFL, Int(flags | O_NONBLOCK)) }
+    }
+}
+
 /// Flags of `open(2)`; `O_CLOEXEC` is always added.
 public struct OpenFlags: OptionSet, Sendable {
     public let rawValue: CInt

@@ -14,6 +14,13 @@ public struct DescriptorBag: ~Copyable {
         return raw
     }
 
+    /// Closes one early; a number that is not in the bag is left alone.
+    public mutating func close(_ raw: CInt) {
+        guard let index = numbers.firstIndex(of: raw) else { return }
+        numbers.remove(at: index)
+        _ = Descriptor(owning: raw)
+    }
+
     deinit {
         for raw in numbers { _ = Descriptor(owning: raw) }
     }

@@ -144,6 +144,13 @@ public struct FileStatus: Sendable, Equatable {
         Int64(time.tv_sec) &* 1_000_000_000 &+ Int64(time.tv_nsec)
     }
 
+    /// Looks at an open file.
+    public static func of(descriptor: CInt) throws(SystemError) -> FileStatus {
+        var status = Glibc.stat()
+        try check(zn_fstatat(descriptor, "", &status, atEmptyPath), "stat", "stream \(descriptor)")
+        return FileStatus(status)
+    }
+
     /// Looks at a path of the host's, following symbolic links unless told otherwise.
     public static func of(_ path: String, followLinks: Bool = true) throws(SystemError) -> FileStatus {
         var status = Glibc.stat()
@@ -171,11 +178,17 @@ public enum StandardStream: CInt, Sendable {
     }
 
     /// Makes sure that 0, 1 and 2 are open, so that no file opened later is taken for one of them. Those that were
-    /// closed are opened so that reading and writing fail: a closed stdout must not look like a working one.
+    /// closed become /dev/null, opened the wrong way round: using them fails as if they were closed still, and nothing
+    /// is handed to a program that inherits them.
     public static func reserve() {
         for number in CInt(0)...2 where zn_fcntl(number, F_GETFD, 0) < 0 {
-            // O_PATH: neither read nor write works on it. The lowest free number is this one.
-            _ = zn_openat(AT_FDCWD, "/", OpenFlags.path.rawValue, 0)
+            // The lowest free number is this one.
+            _ = zn_openat(AT_FDCWD, "/dev/null", number == 0 ? O_WRONLY : O_RDONLY, 0)
         }
+    }
+
+    /// Closes everything but 0, 1 and 2: what the caller left open is not ours to hand on.
+    public static func closeOthers() {
+        _ = zn_close_range(3, .max, 0)
     }
 }

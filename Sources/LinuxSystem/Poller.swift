@@ -27,12 +27,12 @@ public struct Poller {
 
     /// Whether the descriptor has data, or was hung up.
     public func isReadable(_ index: Int) -> Bool {
-        entries[index].revents & Int16(POLLIN | POLLHUP | POLLERR) != 0
+        entries[index].revents & Int16(POLLIN | POLLHUP | POLLERR | POLLNVAL) != 0
     }
 
     /// Whether the descriptor takes data, or fails at once.
     public func isWritable(_ index: Int) -> Bool {
-        entries[index].revents & Int16(POLLOUT | POLLERR) != 0
+        entries[index].revents & Int16(POLLOUT | POLLERR | POLLNVAL) != 0
     }
 
     public mutating func removeAll() {

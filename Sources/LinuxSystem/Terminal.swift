@@ -36,6 +36,13 @@ public enum Terminal {
         _ = zn_ioctl_pointer(descriptor, UInt(TIOCSWINSZ), &value)
     }
 
+    /// Opens the other end of a terminal by its master, `nil` where that fails. The request is `TIOCGPTPEER`.
+    public static func peer(of master: CInt) -> Descriptor? {
+        let flags = UInt64(O_RDWR | O_NOCTTY | OpenFlags.closeOnExec.rawValue)
+        let raw = zn_ioctl(master, UInt(zn_tiocgptpeer()), flags)
+        return raw < 0 ? nil : Descriptor(owning: raw)
+    }
+
     /// Makes `descriptor` the controlling terminal of the calling session leader. The request is `TIOCSCTTY`.
     public static func takeControl(of descriptor: CInt) -> CInt {
         zn_ioctl(descriptor, UInt(TIOCSCTTY), 0)
@@ -64,26 +71,35 @@ public struct RawMode: ~Copyable {
     }
 }
 
-/// Reads and writes on terminals and the streams that are joined to them.
+/// Reads and writes on streams that other programs share: they may be closed, full, not blocking, or gone.
 public enum ConsoleIO {
-    /// Reads what is there, up to `count` bytes; empty at the end, `nil` when the terminal's other end is closed (`EIO`).
+    /// Reads what is there, up to `count` bytes; empty at the end, `nil` when there is nothing now.
     public static func read(_ descriptor: CInt, _ count: Int) throws(SystemError) -> [UInt8]? {
         var buffer = [UInt8](repeating: 0, count: count)
         let size = buffer.withUnsafeMutableBytes { bytes in
             bytes.baseAddress.map { zn_read(descriptor, $0, count) } ?? 0
         }
-        if size == -Int(EIO) { return nil }
-        buffer.removeLast(count - (try check(size, "read from terminal")))
-        return buffer
+        switch size {
+        case 0...:
+            buffer.removeLast(count - size)
+            return buffer
+        case -Int(EAGAIN): return nil
+        // The terminal's other end is closed, or nothing can be read here at all: the same as an end.
+        case -Int(EIO), -Int(EBADF): return []
+        default: throw SystemError("read from stream", "\(descriptor)", Errno(rawValue: CInt(-size)))
+        }
     }
 
-    /// Writes what fits now and returns how many bytes that were.
-    public static func write(_ descriptor: CInt, _ bytes: [UInt8]) throws(SystemError) -> Int {
+    /// Writes what fits now and returns how many bytes that were; `nil` when nobody reads any more.
+    public static func write(_ descriptor: CInt, _ bytes: ArraySlice<UInt8>) throws(SystemError) -> Int? {
         let size = bytes.withUnsafeBytes { buffer in
             buffer.baseAddress.map { zn_write(descriptor, $0, buffer.count) } ?? 0
         }
-        // Whoever read the output is gone, or the terminal is: nothing more can be shown, which is no failure of ours.
-        if size == -Int(EIO) || size == -Int(EPIPE) { return bytes.count }
-        return try check(size, "write to terminal")
+        switch size {
+        case 0...: return size
+        case -Int(EAGAIN): return 0
+        case -Int(EIO), -Int(EPIPE): return nil
+        default: throw SystemError("write to stream", "\(descriptor)", Errno(rawValue: CInt(-size)))
+        }
     }
 }

@@ -17,6 +17,17 @@ public struct CapabilityPlan: Sendable, Equatable {
     public init() {}
 }
 
+extension CapabilityPlan {
+    /// What execve(2) leaves to a user other than root: only what is ambient. Taken at once, so that the working
+    /// directory is entered and the program found with that user's rights.
+    var ofOrdinaryUser: CapabilityPlan {
+        var plan = self
+        plan.effective &= ambient
+        plan.permitted &= ambient
+        return plan
+    }
+}
+
 /// Names and numbers of capabilities.
 public enum Capability {
     /// The number of a name such as `CAP_CHOWN` or `chown`; `nil` for one that libcap does not know.
@@ -67,9 +78,25 @@ enum Privileges {
             let written = text.withCString { zn_write(file.raw, $0, text.utf8.count) }
             try attempt(.oomScore, CInt(truncatingIfNeeded: written))
         }
-        for (index, limit) in process.limits.enumerated() {
+        for (index, limit) in process.limits.enumerated() where try !isForLater(limit) {
             try attempt(.limit, zn_setrlimit(limit.resource, limit.soft, limit.hard), index: index)
         }
+    }
+
+    /// Lowers the number of descriptors, which stops even the set-up from opening anything.
+    static func setDescriptorLimit(_ process: ProcessPlan) throws(LaunchFailure) {
+        for (index, limit) in process.limits.enumerated() where try isForLater(limit) {
+            try attempt(.limit, zn_setrlimit(limit.resource, limit.soft, limit.hard), index: index)
+        }
+    }
+
+    private static func isForLater(_ limit: LimitPlan) throws(LaunchFailure) -> Bool {
+        guard limit.resource == 7 /* RLIMIT_NOFILE */ else { return false }
+        var soft: UInt64 = 0
+        var hard: UInt64 = 0
+        try attempt(.limit, zn_getrlimit(limit.resource, &soft, &hard))
+        // Raising needs a right that is gone by then.
+        return limit.hard <= hard
     }
 
     /// Changes to the user and reduces the capabilities to the plan's.
@@ -82,7 +109,7 @@ enum Privileges {
         try attempt(.setIdentity, zn_setresuid(identity.uid))
         // Without no_new_privs a filter can only be loaded while CAP_SYS_ADMIN is still there: seccomp(2).
         if !process.setsNoNewPrivileges { try loadFilter(process) }
-        if let plan = process.capabilities { try set(plan) }
+        if let plan = process.capabilities { try set(identity.uid == 0 ? plan : plan.ofOrdinaryUser) }
         if process.setsNoNewPrivileges {
             try attempt(.noNewPrivileges, zn_prctl(38 /* PR_SET_NO_NEW_PRIVS */, 1, 0, 0, 0))
         }

@@ -36,10 +36,11 @@ enum ChildSetup {
         zn_hide_arguments("zone-init")
         _ = zn_reset_signals()
         _ = umask(0)
+        // The caller's keys are not the zone's. Without keys in the kernel, or room for one more, there are none to give.
+        _ = zn_keyctl_join_session("zone")
         // Groups before namespaces: the tasks files are the host's, and a new cgroup namespace is rooted where we are.
         try joinControlGroups(plan)
         try joinNamespaces(plan)
-        try attempt(.session, zn_setsid())
         let root = try RootSetup.enter(plan)
         try setHostname(plan)
         if plan.bringsUpLoopback { try Loopback.bringUp() }
@@ -55,20 +56,30 @@ enum ChildSetup {
         try WorkingDirectory.makeIfWanted(plan.process, root: root.raw)
         // Last of the mounts: making mount points and directories needs a writable root.
         try mounted.sealAll(plan.mounts, root: plan.root)
-        // Needs CAP_SYS_RESOURCE, so before the capabilities go.
-        try Privileges.setLimits(plan.process)
         // The program looks up its user in the zone's own files.
         let identity = try UserLookup.resolve(plan.process.user, root: root.raw)
+        // Needs CAP_SYS_RESOURCE, so before the capabilities go.
+        try Privileges.setLimits(plan.process)
         try StandardStreams.install(plan.process, console: console, uid: identity.uid)
+        // Children of this process are the zone's from here on. Needs CAP_SYS_ADMIN, so before the capabilities go too.
+        if let joined = plan.joined, joined.kinds.contains(.pid) {
+            try attempt(.enterProcesses, zn_setns(joined.pidfd, NamespaceSet.pid.flags))
+        }
         try Privileges.drop(plan.process, identity)
         // As the user, so that a directory it may not enter is refused; verified to be inside (CVE-2024-21626).
         try WorkingDirectory.enter(plan.process, root: root.raw)
         _ = umask(mode_t(plan.process.umask))
         try waitForRelease(channel)
         let program = Program(plan.process, home: identity.home)
+        if plan.joined != nil { try handOver(channel) }
+        // Of the process that stays: a session ends with its leader.
+        try attempt(.session, zn_setsid())
+        if plan.process.hasTerminal { try attempt(.standardStreams, Terminal.takeControl(of: 0)) }
         if plan.process.runsInit { try InitProcess.startProgramBelow(plan.process, channel: channel) }
         // After the last message: a filter need not allow what the handshake does.
         if plan.process.setsNoNewPrivileges { try Privileges.loadFilter(plan.process) }
+        // Last, as nothing can be opened below a small limit.
+        try Privileges.setDescriptorLimit(plan.process)
         try program.execute()
     }
 
@@ -87,7 +98,7 @@ enum ChildSetup {
     private static func joinNamespaces(_ plan: borrowing LaunchPlan) throws(LaunchFailure) {
         if plan.newNamespaces.contains(.cgroup) { try attempt(.namespaces, zn_unshare(NamespaceSet.cgroup.flags)) }
         guard let joined = plan.joined else { return }
-        // The pid namespace was joined by the parent; joining it here would only affect children.
+        // The pid namespace comes last: until then no process of the zone can see this one, which has the host's rights.
         let kinds = joined.kinds.subtracting(.pid)
         if !kinds.isEmpty { try attempt(.namespaces, zn_setns(joined.pidfd, kinds.flags)) }
     }
@@ -95,6 +106,27 @@ enum ChildSetup {
     private static func setHostname(_ plan: borrowing LaunchPlan) throws(LaunchFailure) {
         if let name = plan.hostname { try attempt(.hostname, zn_sethostname(name, name.utf8.count)) }
         if let name = plan.domainname { try attempt(.hostname, zn_setdomainname(name, name.utf8.count)) }
+    }
+
+    /// Goes on in a child, the first that the zone can see: it has the zone's rights and nothing of the host's but the
+    /// channel. Returns in the child. With CLONE_PARENT it is a child of zonectl, which waits for it.
+    ///
+    /// Born earlier, it would be seen in the zone with all capabilities of the host's, and a zone that may trace
+    /// processes (CAP_SYS_PTRACE) would take it over.
+    private static func handOver(_ channel: borrowing Channel) throws(LaunchFailure) {
+        var pidfd: CInt = -1
+        let pid = try attempt(.enterProcesses, zn_fork_sibling(&pidfd))
+        if pid == 0 {
+            _ = zn_prctl(4 /* PR_SET_DUMPABLE */, 0, 0, 0, 0)
+            // All but the channel: what is left is for the program or from the host.
+            if channel.raw > 3 { _ = zn_close_range(3, UInt32(channel.raw) - 1, 0) }
+            _ = zn_close_range(UInt32(channel.raw) + 1, .max, 0)
+            return
+        }
+        var message = Message(.replaced)
+        message.index = pid
+        withUnsafeBytes(of: &message) { bytes in try? channel.send(bytes, descriptor: pidfd) }
+        _exit(0)
     }
 
     /// Says that everything is ready and waits for the parent, which first records the zone.

@@ -12,7 +12,8 @@ import LinuxSystem
 ///                          <-- console --- (with the pty's master, where there is a terminal)
 ///     waits for ready      <--- ready ---- everything is done but seccomp and execve
 ///     checks, records
-///     release              ----- go -----> seccomp, execve
+///     release              ----- go -----> (exec: a child inside the zone's pid namespace takes over,
+///                          <- replaced --   and this one ends) seccomp, execve
 ///     sees the channel end <-------------- close-on-exec: the program runs
 ///
 /// Instead of any message the child may send `failed` with the step, the error number and an index into the plan; the
@@ -24,6 +25,8 @@ struct Message {
         case ready = 2
         case failed = 3
         case go = 4
+        /// From `exec`: the process that will execute, by pid (`index`) and pidfd.
+        case replaced = 5
     }
 
     var kind: UInt32
@@ -47,7 +50,6 @@ struct Message {
 public enum LaunchStep: UInt32, Sendable, CaseIterable {
     case controlGroups = 1
     case namespaces
-    case session
     case propagation
     case attachRoot
     case enterRoot
@@ -72,6 +74,8 @@ public enum LaunchStep: UInt32, Sendable, CaseIterable {
     case workingDirectory
     case noNewPrivileges
     case parent
+    case enterProcesses
+    case session
     case seccomp
     case initProcess
     case execute

@@ -17,13 +17,17 @@ struct InsidePath {
 
     /// As ``find(_:noSymlinks:flags:)``, but makes what is missing: directories, and at the end a directory or an
     /// empty file.
-    func findOrMake(_ path: String, directory: Bool, noSymlinks: Bool) -> CInt {
+    ///
+    /// A link that leads nowhere gets its target made, as images have /etc/resolv.conf -> ../run/systemd/resolve/….
+    func findOrMake(_ path: String, directory: Bool, noSymlinks: Bool, links: Int = 0) -> CInt {
+        // As many as the kernel follows: path_resolution(7).
+        if links > 40 { return -ELOOP }
         let found = find(path, noSymlinks: noSymlinks)
         if found != -ENOENT { return found }
         let (parentPath, name) = InsidePath.split(path)
         // `..` cannot leave the root, but a mount point that is named so is a mistake.
         if name == ".." || name == "." || name.isEmpty { return -EINVAL }
-        let parent = parentPath == "/" ? find("/") : findOrMake(parentPath, directory: true, noSymlinks: noSymlinks)
+        let parent = parentPath == "/" ? find("/") : findOrMake(parentPath, directory: true, noSymlinks: noSymlinks, links: links)
         if parent < 0 { return parent }
         let owner = Descriptor(owning: parent)
         if directory {
@@ -38,7 +42,10 @@ struct InsidePath {
             if made < 0, made != -EEXIST { return made }
             if made >= 0 { _ = zn_close(made) }
         }
-        return find(path, noSymlinks: noSymlinks)
+        let made = find(path, noSymlinks: noSymlinks)
+        guard made == -ENOENT, !noSymlinks, let target = try? owner.readLink(name) else { return made }
+        let next = target.hasPrefix("/") ? target : "\(parentPath)/\(target)"
+        return findOrMake(next, directory: directory, noSymlinks: false, links: links + 1)
     }
 
     /// Splits `/a/b` into `/a` and `b`.

@@ -8,7 +8,7 @@ public import LinuxSystem
 /// A process that was cloned from a plan. Dropped before ``release()`` it is killed and reaped; afterwards this value
 /// is only a handle on it.
 public struct LaunchingProcess: ~Copyable {
-    public let process: ProcessHandle
+    public private(set) var process: ProcessHandle
     private let channel: Channel
     private let description: LaunchDescription
     private var terminal: Descriptor?
@@ -27,10 +27,6 @@ public struct LaunchingProcess: ~Copyable {
             var childEnd: CInt = -1
             let channel = try Channel(other: &childEnd)
             let childChannel = Channel(owning: childEnd)
-            // Only children made after this are in the joined pid namespace; this process itself stays where it is.
-            if let joined = plan.joined, joined.kinds.contains(.pid) {
-                try check(zn_setns(joined.pidfd, NamespaceSet.pid.flags), "join the zone's pid namespace")
-            }
             // A new cgroup namespace takes the caller's groups as its root, so the child makes it after joining them.
             let flags = plan.newNamespaces.subtracting(.cgroup).rawValue
             var pidfd: CInt = -1
@@ -43,49 +39,77 @@ public struct LaunchingProcess: ~Copyable {
         }
     }
 
-    /// The number of the master of the zone's terminal, there after ``waitUntilReady()`` if the plan asked for one.
-    public var console: CInt? {
-        switch terminal {
-        case .some(let descriptor): descriptor.raw
-        case .none: nil
-        }
+    /// Gives away the master of the zone's terminal, there after ``waitUntilReady(interruptedBy:)`` if the plan asked
+    /// for one.
+    public mutating func takeConsole() -> Descriptor? {
+        terminal.take()
     }
 
-    /// Waits until the child has done everything but the last two steps.
-    public mutating func waitUntilReady() throws(LaunchError) {
-        while let message = try receive() {
+    /// Waits until the child has done everything but the last steps. A signal that means "end" ends the wait.
+    public mutating func waitUntilReady(interruptedBy signals: borrowing SignalQueue) throws(LaunchError) {
+        while let message = try receive(signals) {
             if message == .ready { return }
         }
         throw LaunchError(step: .parent, errno: .noChild, sentence: "the first process died while it was being set up")
     }
 
     /// Lets the program start, and returns once it runs.
-    public mutating func release() throws(LaunchError) {
+    public mutating func release(interruptedBy signals: borrowing SignalQueue) throws(LaunchError) {
         var go = Message(.go)
         do throws(SystemError) {
             try withUnsafeBytes(of: &go) { (bytes) throws(SystemError) in try channel.send(bytes) }
         } catch {
             throw LaunchError(error)
         }
-        while try receive() != nil {}
+        while try receive(signals) != nil {}
         isReleased = true
     }
 
     /// Returns the next message's kind, `nil` when the child closed its end.
-    private mutating func receive() throws(LaunchError) -> Message.Kind? {
+    private mutating func receive(_ signals: borrowing SignalQueue) throws(LaunchError) -> Message.Kind? {
         var message = Message(.ready)
+        var descriptor: Descriptor?
         let size: Int
         do throws(SystemError) {
+            try waitForMessage(signals)
             size = try withUnsafeMutableBytes(of: &message) { (bytes) throws(SystemError) in
-                try channel.receive(into: bytes, descriptor: &terminal)
+                try channel.receive(into: bytes, descriptor: &descriptor)
             }
         } catch {
             throw LaunchError(error)
         }
         guard size == MemoryLayout<Message>.size else { return nil }
         let kind = Message.Kind(rawValue: message.kind)
-        if kind == .failed { throw description.error(message) }
+        switch kind {
+        case .failed: throw description.error(message)
+        case .console: terminal = descriptor.take()
+        case .replaced:
+            if let pidfd = descriptor.take() { replaceProcess(pid: message.index, pidfd: pidfd) }
+        default: break
+        }
         return kind
+    }
+
+    /// The child hands over to one of its own, which is our child too; it has ended or is about to.
+    private mutating func replaceProcess(pid: Int32, pidfd: consuming Descriptor) {
+        // It only exits after this message; a failure leaves a zombie until we end.
+        _ = try? process.wait()
+        process = ProcessHandle(pid: pid, pidfd: pidfd)
+    }
+
+    /// A zone that stops its newborn processes would otherwise hold us for ever.
+    private func waitForMessage(_ signals: borrowing SignalQueue) throws(SystemError) {
+        while true {
+            var poller = Poller()
+            let message = poller.add(channel.raw)
+            let pending = poller.add(signals.raw)
+            guard try poller.wait() else { continue }
+            if poller.isReadable(message) { return }
+            guard poller.isReadable(pending), let number = signals.next() else { continue }
+            if [SIGHUP, SIGINT, SIGQUIT, SIGTERM].contains(number) {
+                throw SystemError("start the program", "stopped by signal \(number)", .interrupted)
+            }
+        }
     }
 
     deinit {

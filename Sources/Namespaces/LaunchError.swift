@@ -153,6 +153,7 @@ extension LaunchStep {
         case .noNewPrivileges: "set no_new_privs"
         case .parent: "talk to zonectl"
         case .seccomp: "load the seccomp filter"
+        case .enterProcesses: "enter the zone's processes"
         case .initProcess: "start the program below init"
         case .execute: "exec"
         }

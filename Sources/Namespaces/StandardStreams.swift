@@ -16,7 +16,6 @@ enum StandardStreams {
             // The user must be able to open its own terminal again, through /dev/console for example.
             try attempt(.standardStreams, zn_fchownat(console.raw, "", uid, UInt32.max, 0x1000))
             for target in CInt(0)...2 { try attempt(.standardStreams, zn_dup3(console.raw, target, 0)) }
-            try attempt(.standardStreams, Terminal.takeControl(of: 0))
         } else {
             let sources = [process.standard.input, process.standard.output, process.standard.error]
             for (target, source) in sources.enumerated() {

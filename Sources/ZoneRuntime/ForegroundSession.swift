@@ -3,119 +3,157 @@
 
 import Glibc
 import LinuxSystem
+import Namespaces
 
-/// Stays with a process in the foreground: passes on signals, and keystrokes and output where it has a terminal of its
-/// own. One `poll` loop; returns when the process has ended and its output is written.
-struct ForegroundSession {
+/// Stays with a process in the foreground: passes on signals, keystrokes and output. One `poll` loop that never blocks
+/// on a stream; it ends when the process has ended and what it wrote is written.
+struct ForegroundSession: ~Copyable {
     /// A pidfd.
-    let process: CInt
+    private let process: CInt
     /// The master of the process's terminal.
-    let console: CInt?
-    /// Whether stdin goes to the process's terminal.
-    let passesInput: Bool
+    private var console: Descriptor?
+    /// Its other end, held open until the end of the process: one that closes its terminal may open it again.
+    private let peer: Descriptor?
+    private let screen: Descriptor?
+    private var streams: ProcessStreams
+    private var relays: [StreamRelay]
+    private let hasKeyboard: Bool
+    private let report: (String) -> Void
+    /// Whether output was lost.
+    private var hasFailed = false
 
-    private static let chunk = 16384
+    /// `console` is the master of the process's terminal; without one it has `streams`.
+    private init(
+        process: CInt,
+        console: consuming Descriptor?,
+        streams: consuming ProcessStreams,
+        passesInput: Bool,
+        report: @escaping (String) -> Void
+    ) {
+        self.process = process
+        self.report = report
+        relays = streams.takeRelays()
+        var screen: Descriptor?
+        var peer: Descriptor?
+        if let master = Descriptor.number(of: console) {
+            Descriptor.setNonBlocking(master)
+            // Opened again, so that a screen that is held with Ctrl-S does not make us deaf for signals: the flag is on
+            // the open file, which our own stdout shares with the caller's shell. Without it, as it is.
+            if Terminal.isTerminal(1) {
+                screen = try? Descriptor.open("/proc/self/fd/1", [.writeOnly, .nonBlocking, .noControllingTerminal])
+            }
+            relays.append(StreamRelay(from: master, to: screen?.raw ?? 1))
+            if passesInput { relays.append(StreamRelay(from: 0, to: master, endKeys: true)) }
+            peer = Terminal.peer(of: master)
+            hasKeyboard = passesInput && Terminal.isTerminal(0)
+        } else {
+            hasKeyboard = false
+        }
+        self.screen = screen
+        self.peer = peer
+        self.console = console
+        self.streams = streams
+    }
 
-    /// Serves until the end. `signal` sends a signal to the process.
-    func serve(
+    /// Stays with a process until it has ended, whatever happens to its streams. Returns whether output was lost.
+    static func attend(
+        _ launching: inout LaunchingProcess,
+        streams: consuming ProcessStreams,
+        signals: borrowing SignalQueue,
+        passesInput: Bool,
+        report: @escaping (String) -> Void
+    ) -> Bool {
+        var session = ForegroundSession(
+            process: launching.process.raw, console: launching.takeConsole(), streams: streams,
+            passesInput: passesInput, report: report)
+        do throws(ZoneError) {
+            try session.serve(signals) { (number) throws(SystemError) in try launching.process.signal(number) }
+        } catch {
+            report("\(error)")
+            return true
+        }
+        return session.hasFailed
+    }
+
+    /// Serves until the process has ended. `signal` sends a signal to it.
+    private mutating func serve(
         _ signals: borrowing SignalQueue,
         signal: (CInt) throws(SystemError) -> Void
     ) throws(ZoneError) {
         do throws(SystemError) {
-            guard let console else { return try wait(signals, signal) }
             // Raw, so that Ctrl-C and Ctrl-Z are keys of the zone's terminal and not signals to us.
-            let raw = passesInput && Terminal.isTerminal(0) ? try RawMode(0) : nil
-            try relay(console, signals, signal)
+            let raw = hasKeyboard ? try RawMode(0) : nil
+            while try serveRound(signals, signal) {}
+            // The last words. What children of it still hold the streams may go on saying is not waited for.
+            for index in relays.indices where relays[index].source != 0 && !relays[index].isDone {
+                handle(relays[index].drain(), of: index)
+            }
             drop(raw)
         } catch {
-            throw ZoneError("serve the zone's terminal", error)
+            throw ZoneError("serve the process", error)
         }
     }
 
-    private func wait(
+    /// Waits for one event; `false` when the process has ended.
+    private mutating func serveRound(
         _ signals: borrowing SignalQueue,
         _ signal: (CInt) throws(SystemError) -> Void
-    ) throws(SystemError) {
+    ) throws(SystemError) -> Bool {
         var poller = Poller()
-        while true {
-            poller.removeAll()
-            let ended = poller.add(process)
-            let pending = poller.add(signals.raw)
-            guard try poller.wait() else { continue }
-            if poller.isReadable(pending) { try pass(signals, signal, console: nil) }
-            if poller.isReadable(ended) { return }
+        let ended = poller.add(process)
+        let pending = poller.add(signals.raw)
+        let places = relays.map { $0.join(&poller) }
+        guard try poller.wait() else { return true }
+        if poller.isReadable(pending) { try pass(signals, signal) }
+        for index in relays.indices {
+            guard let place = places[index], poller.isReadable(place) || poller.isWritable(place) else { continue }
+            handle(relays[index].serve(), of: index)
         }
+        return !poller.isReadable(ended)
     }
 
-    /// Copies both ways. The end of the output, not of the process, ends the loop: what it wrote last must be seen,
-    /// and what its children that hold the terminal still write is cut off by the end of the pid namespace.
-    private func relay(
-        _ console: CInt,
-        _ signals: borrowing SignalQueue,
-        _ signal: (CInt) throws(SystemError) -> Void
-    ) throws(SystemError) {
-        var poller = Poller()
-        var reading = passesInput
-        var pendingInput: [UInt8] = []
-        var hasEnded = false
-        while true {
-            poller.removeAll()
-            let output = poller.add(console, read: true, write: !pendingInput.isEmpty)
-            let pending = poller.add(signals.raw)
-            let ended = hasEnded ? nil : poller.add(process)
-            let input = reading && pendingInput.isEmpty ? poller.add(0) : nil
-            // After the end, only what is there already.
-            guard try poller.wait(milliseconds: hasEnded ? 0 : -1) || hasEnded else { continue }
-            if poller.isReadable(pending) { try pass(signals, signal, console: console) }
-            if let ended, poller.isReadable(ended) { hasEnded = true }
-            if poller.isReadable(output) {
-                guard try copyOutput(console) else { return }
-            } else if hasEnded {
-                return
-            }
-            if !pendingInput.isEmpty, poller.isWritable(output) {
-                let written = try ConsoleIO.write(console, pendingInput)
-                pendingInput.removeFirst(written)
-            }
-            if let input, poller.isReadable(input) {
-                pendingInput = try ConsoleIO.read(0, ForegroundSession.chunk) ?? []
-                if pendingInput.isEmpty {
-                    reading = false
-                    // The end of a file becomes the key that means it: VEOF, Ctrl-D.
-                    pendingInput = [4]
-                }
-            }
+    private mutating func handle(_ outcome: StreamRelay.Outcome, of index: Int) {
+        let relay = relays[index]
+        switch outcome {
+        case .goesOn: return
+        case .ended: break
+        case .readerGone:
+            // Nobody sees the output any more: the process learns it as it would without us.
+            hangUp(relay)
+        case .failed(let error):
+            hasFailed = true
+            report("stream \(relay.source) of the zone is cut off: \(error)")
+            hangUp(relay)
         }
+        relays[index].stop()
+        streams.close(relay.source == 0 ? relay.destination : relay.source)
     }
 
-    /// Returns `false` when nobody holds the terminal's other end any more.
-    private func copyOutput(_ console: CInt) throws(SystemError) -> Bool {
-        guard let bytes = try ConsoleIO.read(console, ForegroundSession.chunk), !bytes.isEmpty else { return false }
-        var rest = bytes[...]
-        while !rest.isEmpty {
-            let written = try ConsoleIO.write(1, Array(rest))
-            rest = rest.dropFirst(written)
-        }
-        return true
+    private mutating func hangUp(_ relay: StreamRelay) {
+        // A terminal without a screen is hung up. Keys that cannot be sent are no reason to.
+        guard let raw = consoleNumber, relay.source == raw else { return }
+        for index in relays.indices where relays[index].destination == raw { relays[index].stop() }
+        _ = console.take()
     }
+
+    private var consoleNumber: CInt? { Descriptor.number(of: console) }
 
     private func pass(
         _ signals: borrowing SignalQueue,
-        _ signal: (CInt) throws(SystemError) -> Void,
-        console: CInt?
+        _ signal: (CInt) throws(SystemError) -> Void
     ) throws(SystemError) {
         while let number = signals.next() {
-            switch number {
-            case SIGWINCH:
-                if let console, let size = Terminal.size(of: 0) { Terminal.setSize(size, of: console) }
-            case SIGCONT:
+            if number == SIGWINCH || number == SIGCONT {
                 // Continued in the foreground of its terminal: the window may have changed meanwhile.
-                if let console, let size = Terminal.size(of: 0) { Terminal.setSize(size, of: console) }
-            default:
-                // ESRCH: it has ended this moment, which the loop is about to see.
-                do throws(SystemError) { try signal(number) } catch {
-                    if error.errno != .noProcess { throw error }
+                if let raw = consoleNumber {
+                    if let size = Terminal.size(of: 0) { Terminal.setSize(size, of: raw) }
+                    continue
                 }
+                if number == SIGWINCH { continue }
+            }
+            // ESRCH: it has ended this moment, which the loop is about to see.
+            do throws(SystemError) { try signal(number) } catch {
+                if error.errno != .noProcess { throw error }
             }
         }
     }

@@ -16,9 +16,9 @@ public struct ImageRemoval: Sendable {
         let image: Image
         do throws(ImageError) { image = try store.folders.images.find(reference) } catch { throw ZoneError(error) }
         for entry in try store.list() {
-            guard let definition = try? store.definition(of: entry.name), definition.imageDigest == image.digest else {
-                continue
-            }
+            // One that cannot be read may need any image.
+            let definition = try store.definition(of: entry.name)
+            guard let definition, definition.imageDigest == image.digest else { continue }
             throw ZoneError(
                 .wrongState, "image \(image.name) is used by zone \(entry.name)",
                 hint: "remove the zone first: zonectl rm \(entry.name)")

@@ -109,7 +109,10 @@ enum Skeleton {
 
     static func make(in store: String) throws(SystemError) {
         let folder = try Descriptor.makePath(store, mode: 0o711)
-        let temporary = ".\(name).\(getProcessID())"
+        // One at a time, so that what a killed one left is the next one's to remove.
+        let lock = try Descriptor.open(store, [.readOnly, .directory])
+        _ = try lock.lock()
+        let temporary = ".\(name).new"
         try folder.removeTree(temporary)
         try folder.makeDirectory(temporary, mode: 0o755)
         let root = try folder.open(temporary, [.readOnly, .directory], resolve: .beneath)

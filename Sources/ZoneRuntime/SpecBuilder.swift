@@ -11,6 +11,7 @@ struct SpecBuilder {
     let definition: ZoneDefinition
     let image: ImageConfiguration.Execution
     let volatile: String
+    let persistent: String
     let cgroupsPath: String
 
     func spec(windowSize: WindowSize?) throws(ZoneError) -> Spec {
@@ -18,7 +19,7 @@ struct SpecBuilder {
         spec.process = try process(windowSize)
         spec.root = Spec.Root(path: "\(volatile)/rootfs", readonly: definition.isReadOnly)
         spec.hostname = hostname
-        spec.mounts = DefaultProfile.mounts + networkFiles() + definition.mounts
+        spec.mounts = DefaultProfile.mounts + SpecBuilder.ordered(networkFiles() + definition.mounts)
         spec.annotations = image.labels.merging(definition.labels) { $1 }
         var linux = Spec.Linux()
         linux.namespaces = DefaultProfile.namespaces.filter { $0.type != .network || definition.network == .none }
@@ -113,12 +114,18 @@ struct SpecBuilder {
         return names.filter { !dropped.contains($0) } + added
     }
 
-    /// Files that tie names to addresses, kept outside the zone so that they can be changed while it runs.
+    /// Outer before inner, else as given: a mount must not hide one below it.
+    static func ordered(_ mounts: [Spec.Mount]) -> [Spec.Mount] {
+        let depths = mounts.map { $0.destination.pathComponents.count }
+        return mounts.indices.sorted { (depths[$0], $0) < (depths[$1], $1) }.map { mounts[$0] }
+    }
+
+    /// Files that tie names to addresses, kept on the disk outside the zone so that they can be changed while it runs.
     private func networkFiles() -> [Spec.Mount] {
         let taken = Set(definition.mounts.map(\.destination))
         return NetworkFiles.names.filter { !taken.contains("/etc/\($0)") }.map { name in
             .init(
-                destination: "/etc/\(name)", type: "bind", source: "\(volatile)/\(name)",
+                destination: "/etc/\(name)", type: "bind", source: "\(persistent)/\(name)",
                 options: ["bind", "nosuid", "nodev", "noexec"])
         }
     }

@@ -81,7 +81,7 @@ public struct ZoneControl: Sendable {
 
     /// Removes a zone and everything that it has; `force` ends it first.
     public func remove(_ name: String, force: Bool) throws(ZoneError) {
-        let entry = try store.find(name)
+        let entry = try store.find(name, exactly: true)
         switch entry.state {
         case .running where !force:
             throw ZoneError(
@@ -96,6 +96,10 @@ public struct ZoneControl: Sendable {
         case .stopped, .damaged: break
         }
         let claim = try store.lock(entry.name)
+        // Started again while we waited for the lock.
+        if !force, case .running = try store.find(entry.name, exactly: true).state {
+            throw ZoneError(.wrongState, "rm: zone \(entry.name) is running", hint: "stop it first, or use 'zonectl rm -f \(entry.name)'")
+        }
         // Read again under the lock: a start that was under way may have recorded its groups since.
         let groups = try recordedGroups(entry.name)
         if !groups.isEmpty { try killAll(groups, entry.name) }

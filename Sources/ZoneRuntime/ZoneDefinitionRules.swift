@@ -30,6 +30,11 @@ extension ZoneDefinition {
                 .invalid, "\(option): target \"\(path)\" is inside the zone's own /\(parts[0])",
                 hint: "mount it elsewhere")
         }
+        if parts == ["dev"] {
+            throw ZoneError(
+                .invalid, "\(option): target \"\(path)\" is the zone's own /dev",
+                hint: "give single devices with --device, or mount below it")
+        }
         return "/" + parts.joined(separator: "/")
     }
 

@@ -24,9 +24,12 @@ public struct ExecRequest: Sendable {
 /// Executes a program in a running zone and stays with it until it ends.
 public struct ZoneExecutor: Sendable {
     private let store: ZoneStore
+    private let report: @Sendable (String) -> Void
 
-    public init(_ folders: ZoneFolders) {
+    /// `report` gets lines for people.
+    public init(_ folders: ZoneFolders, report: @escaping @Sendable (String) -> Void) {
         store = ZoneStore(folders)
+        self.report = report
     }
 
     /// Returns the program's exit status, as a shell shows it.
@@ -55,27 +58,29 @@ public struct ZoneExecutor: Sendable {
         let seccomp = try SeccompPolicy(definition.seccompProfile).program(
             cache: store.folders.seccompCache, capabilities: process.capabilities?.bounding ?? [])
         plan.process = try PlanBuilder.process(process, seccomp)
-        if !request.isInteractive && !request.hasTerminal {
-            let null = try attempting("open stdin") { () throws(SystemError) in
-                try Descriptor.open("/dev/null", [.readOnly])
-            }
-            plan.process.standard.input = plan.descriptors.adopt(null)
-        }
+        let streams =
+            request.hasTerminal ? ProcessStreams() : try ProcessStreams(&plan, passesInput: request.isInteractive)
 
-        let launching = try start(plan, zone)
-        let session = ForegroundSession(
-            process: launching.process.raw, console: launching.console, passesInput: request.isInteractive)
-        try session.serve(signals) { (number) throws(SystemError) in try launching.process.signal(number) }
-        return try attempting("wait for the process in zone \(zone)") { () throws(SystemError) in
+        var launching = try start(plan, zone, signals)
+        drop(plan)
+        drop(handles)
+        let lost = ForegroundSession.attend(
+            &launching, streams: streams, signals: signals, passesInput: request.isInteractive, report: report)
+        let status = try attempting("wait for the process in zone \(zone)") { () throws(SystemError) in
             try launching.process.wait()
-        }.shellCode
+        }
+        return lost && status.shellCode == 0 ? 125 : status.shellCode
     }
 
-    private func start(_ plan: borrowing LaunchPlan, _ zone: String) throws(ZoneError) -> LaunchingProcess {
+    private func start(
+        _ plan: borrowing LaunchPlan,
+        _ zone: String,
+        _ signals: borrowing SignalQueue
+    ) throws(ZoneError) -> LaunchingProcess {
         do throws(LaunchError) {
             var launching = try LaunchingProcess.start(plan)
-            try launching.waitUntilReady()
-            try launching.release()
+            try launching.waitUntilReady(interruptedBy: signals)
+            try launching.release(interruptedBy: signals)
             return launching
         } catch {
             throw ZoneError(error, zone: zone)

@@ -37,8 +37,6 @@ public struct ZoneRunner: Sendable {
         let signals = try attempting("wait for signals") { () throws(SystemError) in try SignalQueue(.forwarded) }
         let folders = store.folders
         let image = try attemptingImage { () throws(ImageError) in try folders.images.find(wanted.image) }
-        let layers = try attemptingImage { () throws(ImageError) in try folders.images.layers(of: image) }
-
         let claim = try store.claim(name)
         var rollback = Rollback()
         let zone = claim.name
@@ -48,13 +46,16 @@ public struct ZoneRunner: Sendable {
         definition.name = zone
         definition.image = image.name
         definition.imageDigest = image.digest
-        let volatile = try store.openVolatile(zone)
+        // Before the layers are looked up: an image that a definition names is not removed.
+        try store.write(definition, in: claim.persistent)
+        let layers = try attemptingImage { () throws(ImageError) in try folders.images.layers(of: image) }
+        let volatile = try store.makeVolatile(zone)
 
         let parent = folders.cgroupParent
         let terminalSize = definition.hasTerminal ? Terminal.size(of: 0) ?? Terminal.size(of: 1) : nil
         let builder = SpecBuilder(
             definition: definition, image: image.configuration.config ?? .init(),
-            volatile: folders.volatile(zone), cgroupsPath: "/\(parent)/\(zone)")
+            volatile: folders.volatile(zone), persistent: folders.persistent(zone), cgroupsPath: "/\(parent)/\(zone)")
         let spec = try builder.spec(windowSize: terminalSize)
         let layout = try attempting("find the control groups") { () throws(SystemError) in try CGroupLayout.ofHost() }
         let resources = spec.linux?.resources ?? .init()
@@ -64,21 +65,19 @@ public struct ZoneRunner: Sendable {
 
         var record = ZoneRecord()
         record.id = zone
+        record.store = folders.store
         record.keeper = try attempting("find out who runs") { () throws(SystemError) in try RecordedProcess(getpid()) }
         record.created = Int64(time(nil))
         record.cgroups = groups.directories.map(RecordedCGroup.init)
         record.image = image.name
         record.command = spec.process?.args ?? []
         try store.write(record, in: volatile)
-        do throws(SystemError) { try claim.persistent.replaceFile("definition.json", definition.serialized()) } catch {
-            throw ZoneError("record zone \(zone)", error)
-        }
 
         try attempting("make the control groups of zone \(zone)") { () throws(SystemError) in
             try groups.create(resources)
         }
         try attempting("write the zone's network files") { () throws(SystemError) in
-            try NetworkFiles.write(in: volatile, hostname: spec.hostname ?? zone, network: definition.network)
+            try NetworkFiles.write(in: claim.persistent, hostname: spec.hostname ?? zone, network: definition.network)
         }
         var descriptors = DescriptorBag()
         let root = try OverlayRoot(layers: layers, store: folders.store, zone: folders.persistent(zone)).prepare(
@@ -92,19 +91,16 @@ public struct ZoneRunner: Sendable {
         plan.cgroup.tasks = handles.tasks
         plan.process.createsWorkingDirectory = true
         plan.process.runsInit = definition.runsInit
-        if !definition.isInteractive && !definition.hasTerminal {
-            let null = try attempting("open stdin") { () throws(SystemError) in
-                try Descriptor.open("/dev/null", [.readOnly])
-            }
-            plan.process.standard.input = plan.descriptors.adopt(null)
-        }
+        let streams =
+            definition.hasTerminal
+            ? ProcessStreams() : try ProcessStreams(&plan, passesInput: definition.isInteractive)
 
         var launching: LaunchingProcess
         do throws(LaunchError) { launching = try LaunchingProcess.start(plan) } catch {
             throw ZoneError(error, zone: zone)
         }
         // While the child mounts, on the other CPU: what exec and inspect will want.
-        do throws(SystemError) { try volatile.replaceFile("config.json", spec.serialized()) } catch {
+        do throws(SystemError) { try volatile.replaceFile("config.json", spec.serialized(), mode: 0o600) } catch {
             throw ZoneError("record zone \(zone)", error)
         }
         let pid = launching.process.pid
@@ -113,14 +109,14 @@ public struct ZoneRunner: Sendable {
             try RecordedProcess(pid)
         }
         do throws(LaunchError) {
-            try launching.waitUntilReady()
+            try launching.waitUntilReady(interruptedBy: signals)
         } catch {
             throw ZoneError(error, zone: zone).explained(by: groups, resources)
         }
         // Before release: from here on the zone is found by its pid, whatever becomes of this process.
         try store.write(record, in: volatile)
         do throws(LaunchError) {
-            try launching.release()
+            try launching.release(interruptedBy: signals)
         } catch {
             throw ZoneError(error, zone: zone)
         }
@@ -130,14 +126,18 @@ public struct ZoneRunner: Sendable {
         drop(plan)
         drop(handles)
 
-        let session = ForegroundSession(
-            process: launching.process.raw, console: launching.console, passesInput: definition.isInteractive)
-        try session.serve(signals) { (number) throws(SystemError) in try launching.process.signal(number) }
+        let lost = ForegroundSession.attend(
+            &launching, streams: streams, signals: signals, passesInput: definition.isInteractive, report: report)
         let status = try attempting("wait for zone \(zone)") { () throws(SystemError) in
             try launching.process.wait()
         }
-        try finish(zone, &record, status, groups, removes: definition.autoRemove)
-        return status.shellCode
+        // The program's status is told also when its remains cannot be removed: the next `rm` will.
+        do throws(ZoneError) {
+            try finish(zone, &record, status, groups, removes: definition.autoRemove)
+        } catch {
+            report("\(error)")
+        }
+        return lost && status.shellCode == 0 ? 125 : status.shellCode
     }
 
     /// Records or removes a zone that has ended.

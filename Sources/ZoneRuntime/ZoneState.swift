@@ -14,6 +14,8 @@ public struct ZoneRecord: JSONRecord, Sendable, Equatable {
     public var ociVersion = Spec.version
     public var id = ""
     public var phase = Phase.creating
+    /// The store that the zone is in.
+    public var store = ""
     /// The zone's first process, 0 until there is one.
     public var process = RecordedProcess()
     /// The `zonectl` that starts the zone, or waits for it in the foreground.
@@ -34,6 +36,7 @@ public struct ZoneRecord: JSONRecord, Sendable, Equatable {
         try visitor.required("ociVersion", &ociVersion)
         try visitor.required("id", &id)
         try visitor.required("phase", &phase)
+        try visitor.required("store", &store)
         try visitor.required("process", &process)
         try visitor.required("keeper", &keeper)
         try visitor.required("created", &created)

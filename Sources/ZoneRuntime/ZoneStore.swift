@@ -37,11 +37,15 @@ public struct ZoneStore: Sendable {
         return names.filter { ZoneName.isValid($0) }.sorted().map(entry)
     }
 
-    /// Returns the zone of this name, or the only one whose name begins so.
-    public func find(_ name: String) throws(ZoneError) -> Entry {
+    /// Returns the zone of this name, or the only one whose name begins so. `exactly`: only the former, for what cannot
+    /// be undone.
+    public func find(_ name: String, exactly: Bool = false) throws(ZoneError) -> Entry {
         if ZoneName.isValid(name), exists(name) { return entry(name) }
         let matches = name.isEmpty ? [] : try list().filter { $0.name.hasPrefix(name) }
-        if let only = matches.first, matches.count == 1 { return only }
+        if let only = matches.first, matches.count == 1 {
+            if !exactly { return only }
+            throw ZoneError(.notFound, "no zone is named \"\(name)\"", hint: "did you mean \(only.name)? A zone is removed by its whole name")
+        }
         if matches.isEmpty {
             throw ZoneError(.notFound, "no zone is named \"\(name)\"", hint: "'zonectl ls' lists all zones")
         }
@@ -100,15 +104,18 @@ public struct ZoneStore: Sendable {
     func claim(_ wanted: String?) throws(ZoneError) -> Claim {
         if let wanted { try ZoneName.validate(wanted) }
         let zones = try attempting("make the folder of zones") { () throws(SystemError) in
-            try Descriptor.makePath(folders.zones, mode: 0o711)
+            // Nobody else may look in: a zone's setuid programs are the zone's, not the host's users'.
+            try Descriptor.makePath(folders.zones, mode: 0o700)
         }
         for _ in 0..<64 {
             let name = wanted ?? ZoneName.random()
             do throws(SystemError) {
-                try zones.makeDirectory(name, mode: 0o711)
+                try zones.makeDirectory(name, mode: 0o700)
                 do throws(SystemError) {
                     let folder = try zones.open(name, [.readOnly, .directory, .noFollow], resolve: .beneath)
                     _ = try folder.lock()
+                    // Removed by somebody before we had the lock: once more.
+                    guard try isStill(folder, name) else { continue }
                     return Claim(name: name, persistent: folder)
                 } catch {
                     // Nobody else knows of it yet. The first error is the one to tell.
@@ -130,25 +137,74 @@ public struct ZoneStore: Sendable {
     /// Locks an existing zone; waits for a `zonectl` that is just changing it.
     func lock(_ name: String) throws(ZoneError) -> Claim {
         do throws(SystemError) {
-            let folder = try Descriptor.open(folders.persistent(name), [.readOnly, .directory, .noFollow])
-            _ = try folder.lock()
-            return Claim(name: name, persistent: folder)
+            while true {
+                let folder = try Descriptor.open(folders.persistent(name), [.readOnly, .directory, .noFollow])
+                _ = try folder.lock()
+                // What was locked may have been removed meanwhile, and the name be another zone's by now.
+                if try isStill(folder, name) { return Claim(name: name, persistent: folder) }
+            }
         } catch {
             if error.errno == .noEntry { throw ZoneError(.notFound, "zone \(name) has just been removed") }
             throw ZoneError("lock zone \(name)", error)
         }
     }
 
-    /// Opens ROOT/NAME, and makes it if it is missing.
+    /// Whether an open folder is the one that has the zone's name.
+    private func isStill(_ folder: borrowing Descriptor, _ name: String) throws(SystemError) -> Bool {
+        let held = try folder.stat()
+        let named: FileStatus
+        do throws(SystemError) { named = try FileStatus.of(folders.persistent(name), followLinks: false) } catch {
+            if error.errno == .noEntry { return false }
+            throw error
+        }
+        return held.inode == named.inode && held.device == named.device
+    }
+
+    /// Makes ROOT/NAME for a zone whose name is claimed. Zones of another store may use the same root, and then not the
+    /// same names: their groups would be the same.
+    func makeVolatile(_ name: String) throws(ZoneError) -> Descriptor {
+        let root = try attempting("make the folder of states") { () throws(SystemError) in
+            try Descriptor.makePath(folders.root, mode: 0o700)
+        }
+        for _ in 0..<2 {
+            do throws(SystemError) {
+                try root.makeDirectory(name, mode: 0o700)
+                return try root.open(name, [.path, .directory, .noFollow], resolve: .beneath)
+            } catch {
+                guard error.errno == .exists else { throw ZoneError("make the state folder of zone \(name)", error) }
+            }
+            if let other = try record(of: name), other.store != folders.store {
+                throw ZoneError(
+                    .exists, "name \"\(name)\" is taken by a zone of the store \(other.store)",
+                    hint: "choose another --name, or another --root for this store")
+            }
+            // Of a zone that was not removed to the end.
+            try attempting("remove what is left of an older zone \(name)") { () throws(SystemError) in
+                try root.removeTree(name)
+            }
+        }
+        throw ZoneError(.exists, "the state folder of zone \(name) comes back when it is removed")
+    }
+
+    /// Opens ROOT/NAME.
     func openVolatile(_ name: String) throws(ZoneError) -> Descriptor {
-        try attempting("make the state folder of zone \(name)") { () throws(SystemError) in
-            try Descriptor.makePath(folders.volatile(name), mode: 0o711)
+        try attempting("open the state folder of zone \(name)") { () throws(SystemError) in
+            try Descriptor.open(folders.volatile(name), [.path, .directory])
+        }
+    }
+
+    /// Writes what the zone is.
+    func write(_ definition: ZoneDefinition, in persistent: borrowing Descriptor) throws(ZoneError) {
+        do throws(SystemError) {
+            try persistent.replaceFile("definition.json", definition.serialized(), mode: 0o600)
+        } catch {
+            throw ZoneError("record zone \(definition.name)", error)
         }
     }
 
     /// Replaces the zone's `state.json`.
     func write(_ record: ZoneRecord, in volatile: borrowing Descriptor) throws(ZoneError) {
-        do throws(SystemError) { try volatile.replaceFile("state.json", record.serialized()) } catch {
+        do throws(SystemError) { try volatile.replaceFile("state.json", record.serialized(), mode: 0o600) } catch {
             throw ZoneError("record zone \(record.id)", error)
         }
     }
@@ -160,15 +216,26 @@ public struct ZoneStore: Sendable {
             if !cgroups.isEmpty { try CGroups.manager(recorded: cgroups).remove() }
             // Neither folder needs to exist any more.
             if let root = try openIfThere(folders.root) { try root.removeTree(name) }
-            if let zones = try openIfThere(folders.zones) { try zones.removeTree(name) }
         } catch {
             throw ZoneError("remove zone \(name)", error)
+        }
+        try erasePersistent(name)
+    }
+
+    private func erasePersistent(_ name: String) throws(ZoneError) {
+        try attempting("remove zone \(name)") { () throws(SystemError) in
+            if let zones = try openIfThere(folders.zones) { try zones.removeTree(name) }
         }
     }
 
     /// Removes a zone whose start did not succeed, with the groups that were recorded before they were made.
     func eraseInterrupted(_ name: String) throws(ZoneError) {
-        let groups = try record(of: name)?.cgroups.map(\.directory) ?? []
+        let record = try record(of: name)
+        // Not what another store's zone of the same name has.
+        if let record, record.store != folders.store || record.keeper.pid != getpid() {
+            return try erasePersistent(name)
+        }
+        let groups = record?.cgroups.map(\.directory) ?? []
         do throws(SystemError) {
             if !groups.isEmpty { _ = try CGroups.manager(recorded: groups).kill() }
         } catch {

@@ -86,7 +86,8 @@ struct ZoneView: JSONRecord {
 /// Points in time as people and programs read them.
 enum Age {
     static func text(since seconds: Int64) -> String {
-        let age = max(0, Int64(time(nil)) - seconds)
+        let (difference, overflow) = Int64(time(nil)).subtractingReportingOverflow(seconds)
+        let age = overflow ? 0 : max(0, difference)
         switch age {
         case ..<60: return "\(age) s ago"
         case ..<3600: return "\(age / 60) min ago"
@@ -100,7 +101,7 @@ enum Age {
         var parts = tm()
         guard gmtime_r(&moment, &parts) != nil else { return "" }
         func two(_ value: Int32) -> String { value < 10 ? "0\(value)" : "\(value)" }
-        return "\(parts.tm_year + 1900)-\(two(parts.tm_mon + 1))-\(two(parts.tm_mday))"
+        return "\(Int64(parts.tm_year) + 1900)-\(two(parts.tm_mon + 1))-\(two(parts.tm_mday))"
             + "T\(two(parts.tm_hour)):\(two(parts.tm_min)):\(two(parts.tm_sec))Z"
     }
 }

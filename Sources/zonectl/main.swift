@@ -7,6 +7,7 @@ import LinuxSystem
 import ZoneRuntime
 
 StandardStream.reserve()
+StandardStream.closeOthers()
 // A reader that goes away is an error to report, not a signal to die of. Children get the default again.
 signal(SIGPIPE, SIG_IGN)
 exit(Main.run())

@@ -100,6 +100,8 @@ int zn_clone3(uint64_t flags, int *_Nonnull pidfd, int cgroup_fd);
 /// clone(2) as fork(2): for who already runs under a filter, as the default one refuses clone3(2), whose flags no
 /// filter can see.
 int zn_fork(void);
+/// The same, but the child is the caller's sibling (CLONE_PARENT); its pidfd is written in the caller.
+int zn_fork_sibling(int *_Nonnull pidfd);
 int zn_pidfd_open(pid_t pid);
 int zn_pidfd_send_signal(int pidfd, int signal);
 /// waitid(P_PIDFD). 0: still runs (only with `no_hang`); 1: exited with `*status`; 2: killed by signal `*status`.
@@ -169,7 +171,7 @@ uint64_t zn_tiocgptpeer(void);
 /// The commit that the executable was built from; `make build` writes it into a section of the finished file.
 const char *_Nonnull zn_commit(void);
 
-/// Overwrites the arguments that `ps` shows of the calling process.
+/// Overwrites the arguments and the environment that /proc shows of the calling process.
 void zn_hide_arguments(const char *_Nonnull name);
 
 /// Whether the running executable is reached through a read-only mount, as CStart arranges.

@@ -18,21 +18,33 @@ enum Output {
         }
     }
 
-    /// Writes an error for people. Nobody can be told when that fails.
+    /// Writes an error for people.
     static func report(_ error: ZoneError) {
         report(error.detail)
-        if let hint = error.hint { try? StandardStream.error.write(Array("  hint: \(hint)\n".utf8)) }
+        // Nobody can be told when that fails.
+        if let hint = error.hint { try? StandardStream.error.write(Array("  hint: \(printable(hint))\n".utf8)) }
     }
 
     static func report(_ line: String) {
-        // One line, whatever an image or a file name put into it.
-        let clean = String(line.unicodeScalars.map { $0.value < 0x20 || $0.value == 0x7F ? "?" : Character($0) })
-        try? StandardStream.error.write(Array("zonectl: \(clean)\n".utf8))
+        try? StandardStream.error.write(Array("zonectl: \(printable(line))\n".utf8))
+    }
+
+    /// The text without what a terminal would obey: control characters, and marks that turn the direction of writing.
+    /// Names and commands come from images.
+    static func printable(_ text: String) -> String {
+        var result = String.UnicodeScalarView()
+        for scalar in text.unicodeScalars {
+            switch scalar.value {
+            case 0..<0x20, 0x7F..<0xA0, 0x200E, 0x200F, 0x2028...0x202E, 0x2066...0x2069: result.append("?")
+            default: result.append(scalar)
+            }
+        }
+        return String(result)
     }
 
     /// Writes rows as columns, padded to the widest entry; the last column is not padded.
     static func table(_ header: [String], _ rows: [[String]]) throws(ZoneError) {
-        let all = [header] + rows
+        let all = [header] + rows.map { $0.map(printable) }
         let widths = header.indices.map { column in all.map { $0[column].count }.max() ?? 0 }
         var text = ""
         for row in all {

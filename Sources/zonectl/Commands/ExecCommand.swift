@@ -30,6 +30,6 @@ enum ExecCommand {
         request.workingDirectory = arguments.value(workingDirectory)
         request.user = try arguments.value(user).map(OptionValue.user)
         (request.isInteractive, request.hasTerminal) = RunCommand.streams(arguments, interactive, terminal)
-        return try ZoneExecutor(context.folders).exec(request, in: zone)
+        return try ZoneExecutor(context.folders) { Output.report($0) }.exec(request, in: zone)
     }
 }
