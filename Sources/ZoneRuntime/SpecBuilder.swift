@@ -123,6 +123,8 @@ struct SpecBuilder {
     /// Files that tie names to addresses, kept on the disk outside the zone so that they can be changed while it runs.
     private func networkFiles() -> [Spec.Mount] {
         let taken = Set(definition.mounts.map(\.destination))
+        // A folder of the user's in place of /etc is not to be littered with mount points.
+        if taken.contains("/etc") { return [] }
         return NetworkFiles.names.filter { !taken.contains("/etc/\($0)") }.map { name in
             .init(
                 destination: "/etc/\(name)", type: "bind", source: "\(persistent)/\(name)",

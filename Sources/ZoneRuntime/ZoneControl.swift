@@ -81,7 +81,8 @@ public struct ZoneControl: Sendable {
 
     /// Removes a zone and everything that it has; `force` ends it first.
     public func remove(_ name: String, force: Bool) throws(ZoneError) {
-        let entry = try store.find(name, exactly: true)
+        // `rm -f web; run --name web` must not end web-production because there is no web.
+        let entry = try store.find(name, exactly: force)
         switch entry.state {
         case .running where !force:
             throw ZoneError(

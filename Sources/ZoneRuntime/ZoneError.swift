@@ -86,7 +86,8 @@ extension ZoneError {
         case (.execute, .noEntry), (.execute, .notDirectory): self.init(.commandNotFound, detail)
         case (.execute, _): self.init(.notExecutable, detail)
         case (.user, _): self.init(.invalid, detail)
-        default: self.init(.system, detail, hint: ZoneError.hint(for: error.errno))
+        // What the child is refused inside the zone is no matter of the caller's rights.
+        default: self.init(.system, detail, hint: error.step == nil ? ZoneError.hint(for: error.errno) : nil)
         }
     }
 

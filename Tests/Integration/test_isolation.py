@@ -173,6 +173,18 @@ def test_seccomp_and_no_new_privileges(zone_host):
     assert fields["Seccomp"] == "0", fields
 
 
+@pytest.mark.parametrize("init", [[], ["--init"]], ids=["plain", "init"])
+@pytest.mark.parametrize("user", ["0", "1000"])
+def test_seccomp_without_no_new_privileges_for_any_user(zone_host, user, init):
+    # Loading a filter without no_new_privs takes CAP_SYS_ADMIN, which the program's user does not have.
+    options = ["--security-opt", "no-new-privileges=false"]
+    fields = status_fields(zone_host.zone("cat /proc/self/status", *options, *init, "-u", user))
+    assert (fields["Seccomp"], fields["NoNewPrivs"], fields["Uid"].split()[0]) == ("2", "0", user), fields
+    name = zone_host.start(options=[*options, *init])
+    fields = status_fields(zone_host.run("exec", "-u", user, name, "cat", "/proc/self/status"))
+    assert (fields["Seccomp"], fields["NoNewPrivs"], fields["Uid"].split()[0]) == ("2", "0", user), fields
+
+
 def test_exec_has_the_same_confinement(zone_host):
     name = zone_host.start()
     keys = ("CapInh", "CapPrm", "CapEff", "CapBnd", "CapAmb", "Seccomp", "NoNewPrivs")
