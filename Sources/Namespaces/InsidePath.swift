@@ -27,7 +27,9 @@ struct InsidePath {
         let (parentPath, name) = InsidePath.split(path)
         // `..` cannot leave the root, but a mount point that is named so is a mistake.
         if name == ".." || name == "." || name.isEmpty { return -EINVAL }
-        let parent = parentPath == "/" ? find("/") : findOrMake(parentPath, directory: true, noSymlinks: noSymlinks, links: links)
+        let parent =
+            parentPath == "/"
+            ? find("/") : findOrMake(parentPath, directory: true, noSymlinks: noSymlinks, links: links)
         if parent < 0 { return parent }
         let owner = Descriptor(owning: parent)
         if directory {

@@ -99,7 +99,9 @@ public struct ZoneControl: Sendable {
         let claim = try store.lock(entry.name)
         // Started again while we waited for the lock.
         if !force, case .running = try store.find(entry.name, exactly: true).state {
-            throw ZoneError(.wrongState, "rm: zone \(entry.name) is running", hint: "stop it first, or use 'zonectl rm -f \(entry.name)'")
+            throw ZoneError(
+                .wrongState, "rm: zone \(entry.name) is running",
+                hint: "stop it first, or use 'zonectl rm -f \(entry.name)'")
         }
         // Read again under the lock: a start that was under way may have recorded its groups since.
         let groups = try recordedGroups(entry.name)

@@ -28,7 +28,8 @@ public struct ZoneFolders: Sendable {
         // A zone's name is a folder's in both: it must not be able to mean anything else there.
         let isNested = "\(self.root)/".hasPrefix("\(self.store)/") || "\(self.store)/".hasPrefix("\(self.root)/")
         if self.root == "/" || self.store == "/" || isNested {
-            throw ZoneError(.invalid, "--root \(self.root) and --store \(self.store) must be two folders, neither inside the other")
+            throw ZoneError(
+                .invalid, "--root \(self.root) and --store \(self.store) must be two folders, neither inside the other")
         }
     }
 

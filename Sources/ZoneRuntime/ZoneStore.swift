@@ -44,7 +44,9 @@ public struct ZoneStore: Sendable {
         let matches = name.isEmpty ? [] : try list().filter { $0.name.hasPrefix(name) }
         if let only = matches.first, matches.count == 1 {
             if !exactly { return only }
-            throw ZoneError(.notFound, "no zone is named \"\(name)\"", hint: "did you mean \(only.name)? 'rm -f' wants the whole name")
+            throw ZoneError(
+                .notFound, "no zone is named \"\(name)\"",
+                hint: "did you mean \(only.name)? 'rm -f' wants the whole name")
         }
         if matches.isEmpty {
             throw ZoneError(.notFound, "no zone is named \"\(name)\"", hint: "'zonectl ls' lists all zones")

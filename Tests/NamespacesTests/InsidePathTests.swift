@@ -79,14 +79,26 @@ import Testing
         #expect(try target.stat().inode == FileStatus.of("\(outer.path)/root/real").inode)
     }
 
-    /// A dangling link at the end is neither followed nor replaced: what would be made there could be anywhere.
-    @Test func doesNotCreateThroughADanglingLink() throws {
-        try outer.descriptor.makeSymlink("root/dangling", to: "/etc/made")
-        for isDirectory in [true, false] {
-            #expect(inside.findOrMake("/dangling", directory: isDirectory, noSymlinks: false) < 0)
-        }
-        #expect(try FileStatus.of("\(outer.path)/root/dangling", followLinks: false).kind == .symlink)
-        #expect(!outer.has("root/etc/made"))
+    /// As images have /etc/resolv.conf -> ../run/systemd/resolve/stub-resolv.conf: the target is made, inside the root.
+    @Test(arguments: ["/run/made/file", "../run/made/file", "../../../../run/made/file"])
+    func makesTheTargetOfADanglingLink(_ target: String) throws {
+        try outer.makeFolder("root/etc")
+        try outer.descriptor.makeSymlink("root/etc/dangling", to: target)
+        let made = inside.findOrMake("/etc/dangling", directory: false, noSymlinks: false)
+        try #require(made >= 0)
+        _ = Descriptor(owning: made)
+        #expect(try FileStatus.of("\(outer.path)/root/etc/dangling", followLinks: false).kind == .symlink)
+        #expect(outer.has("root/run/made/file"))
+        #expect(!outer.has("run"))
+    }
+
+    @Test func makesNothingWhereLinksAreRefusedOrLeadInCircles() throws {
+        try outer.descriptor.makeSymlink("root/dangling", to: "/made")
+        #expect(inside.findOrMake("/dangling", directory: false, noSymlinks: true) == -ELOOP)
+        #expect(!outer.has("root/made"))
+        try outer.descriptor.makeSymlink("root/one", to: "/two")
+        try outer.descriptor.makeSymlink("root/two", to: "/one")
+        #expect(inside.findOrMake("/one", directory: false, noSymlinks: false) == -ELOOP)
     }
 
     @Test(arguments: ["/missing/..", "/missing/../x/.."])

@@ -23,7 +23,8 @@ import Testing
         wanted.image = "busybox"
         definition(&wanted)
         return try SpecBuilder(
-            definition: wanted, image: execution, volatile: "/run/z/web", cgroupsPath: "/zonectl/web"
+            definition: wanted, image: execution, volatile: "/run/z/web", persistent: "/store/zones/z",
+            cgroupsPath: "/zonectl/web"
         ).spec(
             windowSize: WindowSize(rows: 24, columns: 80))
     }
@@ -119,7 +120,8 @@ import Testing
             $0.mounts = [.init(destination: "/etc/hosts", type: "bind", source: "/srv/hosts", options: ["rbind"])]
         }
         #expect(made.mounts.filter { $0.destination == "/etc/hosts" }.map(\.source) == ["/srv/hosts"])
-        #expect(made.mounts.contains { $0.destination == "/etc/resolv.conf" && $0.source == "/run/z/web/resolv.conf" })
+        #expect(
+            made.mounts.contains { $0.destination == "/etc/resolv.conf" && $0.source == "/store/zones/z/resolv.conf" })
     }
 
     @Test func aDeviceMustBeOne() throws {

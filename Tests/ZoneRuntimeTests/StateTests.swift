@@ -191,7 +191,7 @@ import Testing
 
     @Test func recordsAreReadAsWritten() throws {
         let claim = try store.claim("web")
-        let volatile = try store.openVolatile("web")
+        let volatile = try store.makeVolatile("web")
         #expect(try store.record(of: "web") == nil)
         try store.write(record(.creating), in: volatile)
         #expect(try store.record(of: "web") == record(.creating))
