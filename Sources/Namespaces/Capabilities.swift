@@ -108,7 +108,16 @@ enum Privileges {
         try attempt(.setIdentity, zn_setresgid(identity.gid))
         try attempt(.setIdentity, zn_setresuid(identity.uid))
         // Without no_new_privs a filter can only be loaded while CAP_SYS_ADMIN is still there: seccomp(2).
-        if !process.setsNoNewPrivileges { try loadFilter(process) }
+        if !process.setsNoNewPrivileges, process.seccomp != nil {
+            // The change to another user has emptied the effective set; the permitted one is kept.
+            if identity.uid != 0 {
+                var loading = CapabilityPlan()
+                loading.effective = 1 << UInt64(CAP_SYS_ADMIN)
+                loading.permitted = loading.effective | (process.capabilities?.permitted ?? 0)
+                try set(loading)
+            }
+            try loadFilter(process)
+        }
         if let plan = process.capabilities { try set(identity.uid == 0 ? plan : plan.ofOrdinaryUser) }
         if process.setsNoNewPrivileges {
             try attempt(.noNewPrivileges, zn_prctl(38 /* PR_SET_NO_NEW_PRIVS */, 1, 0, 0, 0))
