@@ -184,9 +184,6 @@ int zn_wait_pidfd(int pidfd, bool no_hang, int *status) {
 int zn_setns(int fd, int flags) { return RESULT(setns(fd, flags)); }
 int zn_unshare(int flags) { return RESULT(unshare(flags)); }
 int zn_execve(const char *path, char *const *argv, char *const *envp) { return RESULT(execve(path, argv, envp)); }
-int zn_execveat(int fd, char *const *argv, char *const *envp) {
-    return (int)RESULT(syscall(SYS_execveat, fd, "", argv, envp, AT_EMPTY_PATH));
-}
 int zn_setsid(void) { return RESULT(setsid()); }
 // The raw calls: glibc's wrappers would broadcast to threads, and there are none.
 int zn_setresuid(uid_t uid) { return (int)RESULT(syscall(SYS_setresuid, uid, uid, uid)); }

@@ -8,7 +8,7 @@ import LinuxSystem
 /// A small init: pid 1 of the zone that starts the program, passes signals on to it and reaps orphans.
 ///
 /// It is this same process image, so nothing has to be found in the zone. Its executable is reached through a
-/// read-only mount (`zn_reexec_read_only`) and it is not dumpable, so the zone can neither change nor read it.
+/// read-only mount (CStart) and it is not dumpable, so the zone can neither change nor read it.
 enum InitProcess {
     /// Clones; returns in the child, which executes the program. The parent stays as init and never returns.
     static func startProgramBelow(_ process: ProcessPlan, channel: borrowing Channel) throws(LaunchFailure) {

@@ -63,14 +63,7 @@ public struct ZoneRunner: Sendable {
             try CGroups.manager(layout, path: "\(parent)/\(zone)", for: resources)
         }
 
-        var record = ZoneRecord()
-        record.id = zone
-        record.store = folders.store
-        record.keeper = try attempting("find out who runs") { () throws(SystemError) in try RecordedProcess(getpid()) }
-        record.created = Int64(time(nil))
-        record.cgroups = groups.directories.map(RecordedCGroup.init)
-        record.image = image.name
-        record.command = spec.process?.args ?? []
+        var record = try newRecord(zone, image.name, spec, groups)
         try store.write(record, in: volatile)
 
         try attempting("make the control groups of zone \(zone)") { () throws(SystemError) in
@@ -79,18 +72,10 @@ public struct ZoneRunner: Sendable {
         try attempting("write the zone's network files") { () throws(SystemError) in
             try NetworkFiles.write(in: claim.persistent, hostname: spec.hostname ?? zone, network: definition.network)
         }
-        var descriptors = DescriptorBag()
-        let root = try OverlayRoot(layers: layers, store: folders.store, zone: folders.persistent(zone)).prepare(
-            anchor: folders.root, isReadOnly: definition.isReadOnly, isVolatile: definition.autoRemove,
-            in: claim.persistent, &descriptors)
-        let seccomp = try seccompProgram(definition, spec)
-        var plan = try PlanBuilder(spec: spec).plan(
-            root: root, cgroups: groups, seccomp: seccomp, descriptors: descriptors)
+        var plan = try makePlan(definition, spec, layers, groups, in: claim.persistent)
         let handles = try attempting("open the control groups") { () throws(SystemError) in try groups.open() }
         plan.cgroup.unified = handles.unified
         plan.cgroup.tasks = handles.tasks
-        plan.process.createsWorkingDirectory = true
-        plan.process.runsInit = definition.runsInit
         let streams =
             definition.hasTerminal
             ? ProcessStreams() : try ProcessStreams(&plan, passesInput: definition.isInteractive)
@@ -138,6 +123,44 @@ public struct ZoneRunner: Sendable {
             report("\(error)")
         }
         return lost && status.shellCode == 0 ? 125 : status.shellCode
+    }
+
+    private func newRecord(
+        _ zone: String,
+        _ image: String,
+        _ spec: Spec,
+        _ groups: any CGroupManager
+    ) throws(ZoneError) -> ZoneRecord {
+        var record = ZoneRecord()
+        record.id = zone
+        record.store = store.folders.store
+        record.keeper = try attempting("find out who runs") { () throws(SystemError) in try RecordedProcess(getpid()) }
+        record.created = Int64(time(nil))
+        record.cgroups = groups.directories.map(RecordedCGroup.init)
+        record.image = image
+        record.command = spec.process?.args ?? []
+        return record
+    }
+
+    /// Opens what the zone gets from the host, and makes its root.
+    private func makePlan(
+        _ definition: ZoneDefinition,
+        _ spec: Spec,
+        _ layers: [String],
+        _ groups: any CGroupManager,
+        in persistent: borrowing Descriptor
+    ) throws(ZoneError) -> LaunchPlan {
+        let folders = store.folders
+        var descriptors = DescriptorBag()
+        let overlay = OverlayRoot(layers: layers, store: folders.store, zone: folders.persistent(definition.name))
+        let root = try overlay.prepare(
+            anchor: folders.root, isReadOnly: definition.isReadOnly, isVolatile: definition.autoRemove,
+            in: persistent, &descriptors)
+        var plan = try PlanBuilder(spec: spec).plan(
+            root: root, cgroups: groups, seccomp: try seccompProgram(definition, spec), descriptors: descriptors)
+        plan.process.createsWorkingDirectory = true
+        plan.process.runsInit = definition.runsInit
+        return plan
     }
 
     /// Records or removes a zone that has ended.

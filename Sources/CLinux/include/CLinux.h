@@ -109,7 +109,6 @@ int zn_wait_pidfd(int pidfd, bool no_hang, int *_Nonnull status);
 int zn_setns(int fd, int flags);
 int zn_unshare(int flags);
 int zn_execve(const char *_Nonnull path, char *_Nullable const *_Nonnull argv, char *_Nullable const *_Nonnull envp);
-int zn_execveat(int fd, char *_Nullable const *_Nonnull argv, char *_Nullable const *_Nonnull envp);
 int zn_setsid(void);
 int zn_setresuid(uid_t uid);
 int zn_setresgid(gid_t gid);
