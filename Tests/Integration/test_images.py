@@ -376,3 +376,8 @@ def test_sparse_bomb_does_not_fill_memory(plain_host, test_folder):
 
     result = plain_host.import_image(path, "bomb", preexec=bound)
     result.check(result.status in (0, 125), "it ended badly")
+
+
+def test_an_option_behind_the_path_is_not_taken_for_a_command(own_store, busybox_layout):
+    own_store.run("image", "import", busybox_layout, "--name", "misplaced").fails(125, "--name", "behind")
+    assert "misplaced" not in own_store.run("image", "ls").ok().stdout

@@ -54,6 +54,12 @@ enum ImageImportCommand {
     ) { (arguments, context) throws(ZoneError) in
         guard let path = arguments.operands.first else { throw ZoneError(.invalid, "image import needs a path") }
         let words = Array(arguments.operands.dropFirst())
+        // No program's name begins so: it is an option in the wrong place, which would become the image's command.
+        if let word = words.first, word.hasPrefix("-") {
+            throw ZoneError(
+                .invalid, "option \(word) stands behind the path",
+                hint: "options come first: zonectl image import \(word) … \(path)")
+        }
         let progress = ImportProgressLine()
         let image = try asZoneError { () throws(ImageError) in
             try context.folders.images.importImage(
