@@ -47,8 +47,8 @@ struct ArgumentParser {
         let given = parts.count == 2 ? String(parts[1]) : nil
         switch option.kind {
         case .flag: arguments.add(option, try truth(given ?? "true", of: "--\(name)"))
-        case .value(let placeholder):
-            guard let value = given ?? rest.popFirst() else { throw missingValue("--\(name)", placeholder) }
+        case .value(let valueName):
+            guard let value = given ?? rest.popFirst() else { throw missingValue("--\(name)", valueName) }
             arguments.add(option, value)
         }
     }
@@ -69,10 +69,10 @@ struct ArgumentParser {
                     return
                 }
                 arguments.add(option, "true")
-            case .value(let placeholder):
+            case .value(let valueName):
                 if letters.first == "=" { letters.removeFirst() }
                 guard let value = letters.isEmpty ? rest.popFirst() : String(letters) else {
-                    throw missingValue("-\(letter)", placeholder)
+                    throw missingValue("-\(letter)", valueName)
                 }
                 arguments.add(option, value)
                 return
@@ -95,8 +95,8 @@ struct ArgumentParser {
         return ZoneError(.invalid, "unknown option \(option)\(command.isEmpty ? "" : " of \(command)")", hint: hint)
     }
 
-    private func missingValue(_ option: String, _ placeholder: String) -> ZoneError {
-        ZoneError(.invalid, "option \(option) needs a value (\(placeholder))")
+    private func missingValue(_ option: String, _ valueName: String) -> ZoneError {
+        ZoneError(.invalid, "option \(option) needs a value (\(valueName))")
     }
 }
 

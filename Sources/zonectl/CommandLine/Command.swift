@@ -8,7 +8,7 @@ struct Option: Sendable {
     enum Kind: Sendable, Equatable {
         /// `--rm`, `--rm=false`.
         case flag
-        /// `--name NAME`, `--name=NAME`; the text is the placeholder in the help.
+        /// `--name NAME`, `--name=NAME`; the text names the value in the help.
         case value(String)
     }
 
@@ -23,12 +23,12 @@ struct Option: Sendable {
         Option(name: name, short: short, kind: .flag, help: help, repeats: false)
     }
 
-    static func value(_ name: String, _ short: Character? = nil, _ placeholder: String, _ help: String) -> Option {
-        Option(name: name, short: short, kind: .value(placeholder), help: help, repeats: false)
+    static func value(_ name: String, _ short: Character? = nil, _ valueName: String, _ help: String) -> Option {
+        Option(name: name, short: short, kind: .value(valueName), help: help, repeats: false)
     }
 
-    static func list(_ name: String, _ short: Character? = nil, _ placeholder: String, _ help: String) -> Option {
-        Option(name: name, short: short, kind: .value(placeholder), help: help, repeats: true)
+    static func list(_ name: String, _ short: Character? = nil, _ valueName: String, _ help: String) -> Option {
+        Option(name: name, short: short, kind: .value(valueName), help: help, repeats: true)
     }
 }
 

@@ -36,7 +36,7 @@ enum Help {
                 let value =
                     switch option.kind {
                     case .flag: ""
-                    case .value(let placeholder): " \(placeholder)"
+                    case .value(let valueName): " \(valueName)"
                     }
                 return ("\(short)--\(option.name)\(value)", option.help + (option.repeats ? " (may be repeated)" : ""))
             })
