@@ -9,6 +9,7 @@ public struct Spec: JSONRecord, Sendable, Equatable {
     public var hostname: String?
     public var domainname: String?
     public var mounts: [Mount] = []
+    public var hooks: Hooks?
     public var annotations: [String: String] = [:]
     public var linux: Linux?
 
@@ -24,6 +25,7 @@ public struct Spec: JSONRecord, Sendable, Equatable {
         try visitor.field("hostname", &hostname)
         try visitor.field("domainname", &domainname)
         try visitor.field("mounts", &mounts)
+        try visitor.field("hooks", &hooks)
         try visitor.field("annotations", &annotations)
         try visitor.field("linux", &linux)
     }
@@ -52,6 +54,9 @@ public struct Spec: JSONRecord, Sendable, Equatable {
         public var type: String?
         public var source: String?
         public var options: [String] = []
+        /// For id-mapped mounts; empty where the mount shows ids as they are, or as the zone's user namespace maps them.
+        public var uidMappings: [IDMapping] = []
+        public var gidMappings: [IDMapping] = []
 
         public init() {}
 
@@ -67,6 +72,8 @@ public struct Spec: JSONRecord, Sendable, Equatable {
             try visitor.field("type", &type)
             try visitor.field("source", &source)
             try visitor.field("options", &options)
+            try visitor.field("uidMappings", &uidMappings)
+            try visitor.field("gidMappings", &gidMappings)
         }
     }
 }

@@ -13,6 +13,16 @@ extension Spec {
         public var maskedPaths: [String] = []
         public var readonlyPaths: [String] = []
         public var rootfsPropagation: String?
+        /// Ids of the zone's user namespace and the ids outside that they stand for.
+        public var uidMappings: [IDMapping] = []
+        public var gidMappings: [IDMapping] = []
+        /// Offsets of the clocks `monotonic` and `boottime` in a new time namespace, time_namespaces(7).
+        public var timeOffsets: [String: TimeOffset] = [:]
+        /// SELinux label of the zone's mounts.
+        public var mountLabel: String?
+        public var personality: Personality?
+        /// Cache and memory bandwidth allocation. Kept as it is: nothing here can apply it.
+        public var intelRdt: JSON?
 
         public init() {}
 
@@ -26,6 +36,12 @@ extension Spec {
             try visitor.field("maskedPaths", &maskedPaths)
             try visitor.field("readonlyPaths", &readonlyPaths)
             try visitor.field("rootfsPropagation", &rootfsPropagation)
+            try visitor.field("uidMappings", &uidMappings)
+            try visitor.field("gidMappings", &gidMappings)
+            try visitor.field("timeOffsets", &timeOffsets)
+            try visitor.field("mountLabel", &mountLabel)
+            try visitor.field("personality", &personality)
+            try visitor.field("intelRdt", &intelRdt)
         }
     }
 
@@ -80,6 +96,54 @@ extension Spec {
             try visitor.field("fileMode", &fileMode)
             try visitor.field("uid", &uid)
             try visitor.field("gid", &gid)
+        }
+    }
+
+    /// A range of ids inside a user namespace and the ids outside that it stands for, user_namespaces(7).
+    public struct IDMapping: JSONRecord, Sendable, Equatable {
+        public var containerID: UInt32 = 0
+        public var hostID: UInt32 = 0
+        public var size: UInt32 = 0
+
+        public init() {}
+
+        public init(containerID: UInt32, hostID: UInt32, size: UInt32) {
+            self.containerID = containerID
+            self.hostID = hostID
+            self.size = size
+        }
+
+        public mutating func visit(_ visitor: inout some FieldVisitor) throws(JSONError) {
+            try visitor.required("containerID", &containerID)
+            try visitor.required("hostID", &hostID)
+            try visitor.required("size", &size)
+        }
+    }
+
+    /// An offset of a clock in a time namespace.
+    public struct TimeOffset: JSONRecord, Sendable, Equatable {
+        public var secs: Int64 = 0
+        public var nanosecs: UInt32 = 0
+
+        public init() {}
+
+        public mutating func visit(_ visitor: inout some FieldVisitor) throws(JSONError) {
+            try visitor.field("secs", &secs)
+            try visitor.field("nanosecs", &nanosecs)
+        }
+    }
+
+    /// The execution domain, personality(2).
+    public struct Personality: JSONRecord, Sendable, Equatable {
+        /// `LINUX` or `LINUX32`.
+        public var domain = ""
+        public var flags: [String] = []
+
+        public init() {}
+
+        public mutating func visit(_ visitor: inout some FieldVisitor) throws(JSONError) {
+            try visitor.required("domain", &domain)
+            try visitor.field("flags", &flags)
         }
     }
 }

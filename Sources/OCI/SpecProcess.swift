@@ -15,6 +15,11 @@ extension Spec {
         public var noNewPrivileges = false
         /// -1000 to 1000, see proc_pid_oom_score_adj(5).
         public var oomScoreAdj: Int?
+        public var apparmorProfile: String?
+        public var selinuxLabel: String?
+        public var scheduler: Scheduler?
+        public var ioPriority: IOPriority?
+        public var execCPUAffinity: CPUAffinity?
 
         public init() {}
 
@@ -29,6 +34,11 @@ extension Spec {
             try visitor.field("rlimits", &rlimits)
             try visitor.field("noNewPrivileges", &noNewPrivileges)
             try visitor.field("oomScoreAdj", &oomScoreAdj)
+            try visitor.field("apparmorProfile", &apparmorProfile)
+            try visitor.field("selinuxLabel", &selinuxLabel)
+            try visitor.field("scheduler", &scheduler)
+            try visitor.field("ioPriority", &ioPriority)
+            try visitor.field("execCPUAffinity", &execCPUAffinity)
         }
     }
 
@@ -109,6 +119,64 @@ extension Spec {
             try visitor.required("type", &type)
             try visitor.required("soft", &soft)
             try visitor.required("hard", &hard)
+        }
+    }
+
+    /// How the kernel schedules the process, see sched_setattr(2).
+    public struct Scheduler: JSONRecord, Sendable, Equatable {
+        /// `SCHED_OTHER`, `SCHED_FIFO`, `SCHED_RR`, `SCHED_BATCH`, `SCHED_ISO`, `SCHED_IDLE` or `SCHED_DEADLINE`.
+        public var policy = ""
+        /// -20 to 19, for `SCHED_OTHER` and `SCHED_BATCH`.
+        public var nice: Int32?
+        /// 1 to 99, for `SCHED_FIFO` and `SCHED_RR`.
+        public var priority: Int32?
+        /// Names such as `SCHED_FLAG_RESET_ON_FORK`.
+        public var flags: [String] = []
+        /// Nanoseconds, for `SCHED_DEADLINE`.
+        public var runtime: UInt64?
+        public var deadline: UInt64?
+        public var period: UInt64?
+
+        public init() {}
+
+        public mutating func visit(_ visitor: inout some FieldVisitor) throws(JSONError) {
+            try visitor.required("policy", &policy)
+            try visitor.field("nice", &nice)
+            try visitor.field("priority", &priority)
+            try visitor.field("flags", &flags)
+            try visitor.field("runtime", &runtime)
+            try visitor.field("deadline", &deadline)
+            try visitor.field("period", &period)
+        }
+    }
+
+    /// Priority of disk accesses, see ioprio_set(2).
+    public struct IOPriority: JSONRecord, Sendable, Equatable {
+        /// `IOPRIO_CLASS_RT`, `IOPRIO_CLASS_BE` or `IOPRIO_CLASS_IDLE`.
+        public var priorityClass = ""
+        /// 0 (first) to 7.
+        public var priority: Int32 = 0
+
+        public init() {}
+
+        public mutating func visit(_ visitor: inout some FieldVisitor) throws(JSONError) {
+            try visitor.required("class", &priorityClass)
+            try visitor.field("priority", &priority)
+        }
+    }
+
+    /// CPUs of a process that `exec` adds, as lists such as `0-3,7`.
+    public struct CPUAffinity: JSONRecord, Sendable, Equatable {
+        /// Before it moves to the zone's control groups.
+        public var initial: String?
+        /// Afterwards.
+        public var final: String?
+
+        public init() {}
+
+        public mutating func visit(_ visitor: inout some FieldVisitor) throws(JSONError) {
+            try visitor.field("initial", &initial)
+            try visitor.field("final", &final)
         }
     }
 }

@@ -8,6 +8,13 @@ extension Spec {
         public var memory: Memory?
         public var cpu: CPU?
         public var pids: Pids?
+        public var blockIO: BlockIO?
+        public var hugepageLimits: [HugepageLimit] = []
+        public var network: NetworkPriority?
+        /// By device, such as `mlx5_1`.
+        public var rdma: [String: RDMA] = [:]
+        /// Version 2: files of the group by name, and what is written to them.
+        public var unified: [String: String] = [:]
 
         public init() {}
 
@@ -16,6 +23,11 @@ extension Spec {
             try visitor.field("memory", &memory)
             try visitor.field("cpu", &cpu)
             try visitor.field("pids", &pids)
+            try visitor.field("blockIO", &blockIO)
+            try visitor.field("hugepageLimits", &hugepageLimits)
+            try visitor.field("network", &network)
+            try visitor.field("rdma", &rdma)
+            try visitor.field("unified", &unified)
         }
     }
 
@@ -57,6 +69,13 @@ extension Spec {
         /// Memory and swap together.
         public var swap: Int64?
         public var swappiness: UInt64?
+        /// Limits of kernel memory and of its TCP buffers: gone from kernels since 5.11 and 6.x.
+        public var kernel: Int64?
+        public var kernelTCP: Int64?
+        public var disableOOMKiller: Bool?
+        public var useHierarchy: Bool?
+        /// Refuses a new limit that is below what is used.
+        public var checkBeforeUpdate: Bool?
 
         public init() {}
 
@@ -65,6 +84,11 @@ extension Spec {
             try visitor.field("reservation", &reservation)
             try visitor.field("swap", &swap)
             try visitor.field("swappiness", &swappiness)
+            try visitor.field("kernel", &kernel)
+            try visitor.field("kernelTCP", &kernelTCP)
+            try visitor.field("disableOOMKiller", &disableOOMKiller)
+            try visitor.field("useHierarchy", &useHierarchy)
+            try visitor.field("checkBeforeUpdate", &checkBeforeUpdate)
         }
     }
 
@@ -83,6 +107,9 @@ extension Spec {
         public var mems: String?
         /// 1: runs only when nothing else wants the CPU (SCHED_IDLE for the group).
         public var idle: Int64?
+        /// Microseconds of real-time scheduling in each period, version 1.
+        public var realtimeRuntime: Int64?
+        public var realtimePeriod: UInt64?
 
         public init() {}
 
@@ -94,6 +121,8 @@ extension Spec {
             try visitor.field("cpus", &cpus)
             try visitor.field("mems", &mems)
             try visitor.field("idle", &idle)
+            try visitor.field("realtimeRuntime", &realtimeRuntime)
+            try visitor.field("realtimePeriod", &realtimePeriod)
         }
     }
 

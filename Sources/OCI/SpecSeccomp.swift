@@ -8,6 +8,9 @@ extension Spec {
         public var defaultErrnoRet: UInt32?
         public var architectures: [String] = []
         public var flags: [String] = []
+        /// A unix socket that gets the descriptor of `SCMP_ACT_NOTIFY`, and what is to be told to its reader.
+        public var listenerPath: String?
+        public var listenerMetadata: String?
         public var syscalls: [Rule] = []
 
         public init() {}
@@ -17,6 +20,8 @@ extension Spec {
             try visitor.field("defaultErrnoRet", &defaultErrnoRet)
             try visitor.field("architectures", &architectures)
             try visitor.field("flags", &flags)
+            try visitor.field("listenerPath", &listenerPath)
+            try visitor.field("listenerMetadata", &listenerMetadata)
             try visitor.field("syscalls", &syscalls)
         }
 
