@@ -46,7 +46,7 @@ let package = Package(
         layer("Images", ["LinuxSystem", "OCI", "CLinux", "CArchive", "CNettle"]),
         layer("HVBridge", ["LinuxSystem", "CLinux"]),
         // L3: zones.
-        layer("ZoneRuntime", ["LinuxSystem", "OCI", "Seccomp", "Namespaces", "CGroups", "Images"]),
+        layer("ZoneRuntime", ["CLinux", "LinuxSystem", "OCI", "Seccomp", "Namespaces", "CGroups", "Images"]),
         // L4: the command.
         .executableTarget(
             name: "zonectl",

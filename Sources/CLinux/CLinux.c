@@ -26,6 +26,7 @@
 #include <sys/statvfs.h>
 #include <sys/syscall.h>
 #include <sys/sysmacros.h>
+#include <sys/un.h>
 #include <sys/wait.h>
 #include <sys/xattr.h>
 #include <time.h>
@@ -150,6 +151,7 @@ int zn_pivot_root(const char *new_root, const char *put_old) {
 int zn_umount_detach(const char *path) { return RESULT(umount2(path, MNT_DETACH)); }
 int zn_fchdir(int fd) { return RESULT(fchdir(fd)); }
 int zn_chdir(const char *path) { return RESULT(chdir(path)); }
+int zn_chroot(const char *path) { return RESULT(chroot(path)); }
 
 // --- Processes -----------------------------------------------------------------------------------------------------
 
@@ -185,6 +187,14 @@ int zn_setns(int fd, int flags) { return RESULT(setns(fd, flags)); }
 int zn_unshare(int flags) { return RESULT(unshare(flags)); }
 int zn_execve(const char *path, char *const *argv, char *const *envp) { return RESULT(execve(path, argv, envp)); }
 int zn_setsid(void) { return RESULT(setsid()); }
+int zn_may_execute(const char *path) {
+    struct stat status;
+    if (stat(path, &status) < 0) return -errno;
+    // As execve(2) says of a directory.
+    if (!S_ISREG(status.st_mode)) return -EACCES;
+    // Not libc's wrapper, which computes from the real user where the kernel lacks faccessat2(2), Linux 5.8.
+    return (int)RESULT(syscall(SYS_faccessat2, AT_FDCWD, path, X_OK, AT_EACCESS));
+}
 // The raw calls: glibc's wrappers would broadcast to threads, and there are none.
 int zn_setresuid(uid_t uid) { return (int)RESULT(syscall(SYS_setresuid, uid, uid, uid)); }
 int zn_setresgid(gid_t gid) { return (int)RESULT(syscall(SYS_setresgid, gid, gid, gid)); }
@@ -243,6 +253,52 @@ int zn_signalfd(uint64_t mask) {
 int zn_ioctl(int fd, unsigned long request, uint64_t argument) { return RESULT(ioctl(fd, request, argument)); }
 int zn_ioctl_pointer(int fd, unsigned long request, void *argument) { return RESULT(ioctl(fd, request, argument)); }
 int zn_socketpair_seqpacket(int fds[2]) { return RESULT(socketpair(AF_UNIX, SOCK_SEQPACKET | SOCK_CLOEXEC, 0, fds)); }
+
+static int unix_address(const char *path, struct sockaddr_un *address) {
+    memset(address, 0, sizeof *address);
+    address->sun_family = AF_UNIX;
+    if (strlen(path) >= sizeof address->sun_path) return -ENAMETOOLONG;
+    strcpy(address->sun_path, path);
+    return 0;
+}
+int zn_unix_listen(const char *path, int type) {
+    struct sockaddr_un address;
+    int result = unix_address(path, &address);
+    if (result < 0) return result;
+    int fd = socket(AF_UNIX, type | SOCK_CLOEXEC, 0);
+    if (fd < 0) return -errno;
+    // The mode of the file is what the mask leaves of 0777; there is no other thread that could notice.
+    mode_t before = umask(0177);
+    result = RESULT(bind(fd, (struct sockaddr *)&address, sizeof address));
+    umask(before);
+    if (result >= 0) result = RESULT(listen(fd, 4));
+    if (result < 0) {
+        close(fd);
+        return result;
+    }
+    return fd;
+}
+int zn_unix_connect(const char *path, int type) {
+    struct sockaddr_un address;
+    int result = unix_address(path, &address);
+    if (result < 0) return result;
+    int fd = socket(AF_UNIX, type | SOCK_CLOEXEC, 0);
+    if (fd < 0) return -errno;
+    result = AGAIN(connect(fd, (struct sockaddr *)&address, sizeof address));
+    if (result < 0) {
+        close(fd);
+        return result;
+    }
+    return fd;
+}
+int zn_accept(int socket) { return AGAIN(accept4(socket, NULL, NULL, SOCK_CLOEXEC)); }
+int zn_peer_uid(int socket, uid_t *uid) {
+    struct ucred peer;
+    socklen_t size = sizeof peer;
+    int result = RESULT(getsockopt(socket, SOL_SOCKET, SO_PEERCRED, &peer, &size));
+    if (result == 0) *uid = peer.uid;
+    return result;
+}
 
 union control {
     struct cmsghdr header;

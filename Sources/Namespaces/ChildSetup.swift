@@ -30,21 +30,22 @@ enum ChildSetup {
 
     /// The steps. Each comment says why its step is where it is.
     private static func follow(_ plan: borrowing LaunchPlan, _ channel: borrowing Channel) throws(LaunchFailure) {
-        // No process of the zone may look into this one: until execve it still is the host's program.
-        _ = zn_prctl(4 /* PR_SET_DUMPABLE */, 0, 0, 0, 0)
+        let namespaces = NamespaceSetup(plan)
+        if !plan.needsParent { namespaces.hide() }
         // The arguments of the host's command, with values of -e among them, are nobody's business in the zone.
         zn_hide_arguments("zone-init")
         _ = zn_reset_signals()
         _ = umask(0)
         // The caller's keys are not the zone's. Without keys in the kernel, or room for one more, there are none to give.
-        _ = zn_keyctl_join_session("zone")
+        if plan.makesKeyring { _ = zn_keyctl_join_session("zone") }
         // Groups before namespaces: the tasks files are the host's, and a new cgroup namespace is rooted where we are.
         try joinControlGroups(plan)
-        try joinNamespaces(plan)
-        let root = try RootSetup.enter(plan)
+        try namespaces.enter(plan, channel)
+        let root = try RootSetup.attach(plan)
+        if !plan.hooks.needHostRoot { try RootSetup.enter(plan, root) }
         try setHostname(plan)
         if plan.bringsUpLoopback { try Loopback.bringUp() }
-        // From here on every path is the zone's.
+        // From here on every path is looked up below the root's descriptor.
         var mounted = MountSetup(root: root.raw)
         try mounted.mountAll(plan.mounts)
         if plan.root != nil { try DeviceSetup(root: root.raw).makeAll(plan.devices) }
@@ -52,6 +53,12 @@ enum ChildSetup {
         let console = try ConsoleSetup.open(plan, root: root.raw, channel: channel)
         // Sysctls before /proc/sys becomes read-only.
         try mounted.writeSysctls(plan.sysctls)
+        if plan.hooks.needHostRoot {
+            // They may mount and write into the zone: so after its mounts, and before anything becomes read-only.
+            if plan.hooks.callsParent { try ask(.hooks, channel) }
+            try run(plan.hooks.createContainer, .createContainerHook, plan.hooks.creatingState)
+            try RootSetup.enter(plan, root)
+        }
         try MaskSetup(root: root.raw).maskAll(plan)
         try WorkingDirectory.makeIfWanted(plan.process, root: root.raw)
         // Last of the mounts: making mount points and directories needs a writable root.
@@ -62,16 +69,19 @@ enum ChildSetup {
         try Privileges.setLimits(plan.process)
         try StandardStreams.install(plan.process, console: console, uid: identity.uid)
         // Children of this process are the zone's from here on. Needs CAP_SYS_ADMIN, so before the capabilities go too.
-        if let joined = plan.joined, joined.kinds.contains(.pid) {
-            try attempt(.enterProcesses, zn_setns(joined.pidfd, NamespaceSet.pid.flags))
-        }
+        if plan.entersRunningZone { try joinProcesses(plan) }
         try Privileges.drop(plan.process, identity)
         // As the user, so that a directory it may not enter is refused; verified to be inside (CVE-2024-21626).
         try WorkingDirectory.enter(plan.process, root: root.raw)
         _ = umask(mode_t(plan.process.umask))
-        try waitForRelease(channel)
         let program = Program(plan.process, home: identity.home)
-        if plan.joined != nil { try handOver(channel) }
+        if plan.gate != nil { try program.find() }
+        try ask(.ready, channel)
+        if let gate = plan.gate { try StartGate.wait(gate, channel) }
+        try run(plan.hooks.startContainer, .startContainerHook, plan.hooks.createdState)
+        if plan.entersRunningZone {
+            try handOver(channel, keepsDescriptors: false, preserved: plan.process.preservedDescriptors)
+        }
         // Of the process that stays: a session ends with its leader.
         try attempt(.session, zn_setsid())
         if plan.process.hasTerminal { try attempt(.standardStreams, Terminal.takeControl(of: 0)) }
@@ -95,12 +105,33 @@ enum ChildSetup {
         }
     }
 
-    private static func joinNamespaces(_ plan: borrowing LaunchPlan) throws(LaunchFailure) {
-        if plan.newNamespaces.contains(.cgroup) { try attempt(.namespaces, zn_unshare(NamespaceSet.cgroup.flags)) }
-        guard let joined = plan.joined else { return }
-        // The pid namespace comes last: until then no process of the zone can see this one, which has the host's rights.
-        let kinds = joined.kinds.subtracting(.pid)
-        if !kinds.isEmpty { try attempt(.namespaces, zn_setns(joined.pidfd, kinds.flags)) }
+    /// The zone's pid namespace is the last one that `exec` joins: until then no process of the zone can see this one,
+    /// which has the host's rights.
+    private static func joinProcesses(_ plan: borrowing LaunchPlan) throws(LaunchFailure) {
+        for join in plan.joins where join.kinds.contains(.pid) {
+            try attempt(.enterProcesses, zn_setns(join.descriptor, NamespaceSet.pid.flags))
+        }
+    }
+
+    private static func run(
+        _ hooks: [HookPlan],
+        _ step: LaunchStep,
+        _ state: (head: String, tail: String)
+    ) throws(LaunchFailure) {
+        for (index, hook) in hooks.enumerated() {
+            var failure = LaunchFailure(step, .invalid, index)
+            do throws(SystemError) {
+                switch try HookProcess.run(hook, state: state.head + String(getpid()) + state.tail).outcome {
+                case .succeeded: continue
+                case .failed(let status): failure.status = status.shellCode
+                case .timedOut: failure = LaunchFailure(step, .timedOut, index)
+                case .notStarted(let errno): failure = LaunchFailure(step, errno, index)
+                }
+            } catch {
+                throw LaunchFailure(step, error.errno, index)
+            }
+            throw failure
+        }
     }
 
     private static func setHostname(_ plan: borrowing LaunchPlan) throws(LaunchFailure) {
@@ -108,19 +139,27 @@ enum ChildSetup {
         if let name = plan.domainname { try attempt(.hostname, zn_setdomainname(name, name.utf8.count)) }
     }
 
-    /// Goes on in a child, the first that the zone can see: it has the zone's rights and nothing of the host's but the
-    /// channel. Returns in the child. With CLONE_PARENT it is a child of zonectl, which waits for it.
+    /// Goes on in a child, the first that the zone can see. Returns in the child. With CLONE_PARENT it is a child of
+    /// zonectl, which waits for it. Where it is the last step it has the zone's rights, and nothing of the host's but
+    /// the channel and what the program inherits.
     ///
     /// Born earlier, it would be seen in the zone with all capabilities of the host's, and a zone that may trace
     /// processes (CAP_SYS_PTRACE) would take it over.
-    private static func handOver(_ channel: borrowing Channel) throws(LaunchFailure) {
+    static func handOver(
+        _ channel: borrowing Channel,
+        keepsDescriptors: Bool,
+        preserved: Int = 0
+    ) throws(LaunchFailure) {
         var pidfd: CInt = -1
         let pid = try attempt(.enterProcesses, zn_fork_sibling(&pidfd))
         if pid == 0 {
             _ = zn_prctl(4 /* PR_SET_DUMPABLE */, 0, 0, 0, 0)
+            if keepsDescriptors { return }
             // All but the channel: what is left is for the program or from the host.
-            if channel.raw > 3 { _ = zn_close_range(3, UInt32(channel.raw) - 1, 0) }
-            _ = zn_close_range(UInt32(channel.raw) + 1, .max, 0)
+            let first = 3 + UInt32(clamping: preserved)
+            let raw = UInt32(channel.raw)
+            if raw > first { _ = zn_close_range(first, raw - 1, 0) }
+            _ = zn_close_range(max(first, raw + 1), .max, 0)
             return
         }
         var message = Message(.replaced)
@@ -129,9 +168,9 @@ enum ChildSetup {
         _exit(0)
     }
 
-    /// Says that everything is ready and waits for the parent, which first records the zone.
-    private static func waitForRelease(_ channel: borrowing Channel) throws(LaunchFailure) {
-        var message = Message(.ready)
+    /// Tells the parent how far this is and waits until it says to go on.
+    static func ask(_ kind: Message.Kind, _ channel: borrowing Channel) throws(LaunchFailure) {
+        var message = Message(kind)
         var none: Descriptor?
         let size: Int
         do throws(SystemError) {

@@ -8,31 +8,43 @@ import LinuxSystem
 ///     parent                               child
 ///     ------                               -----
 ///     clone3 ----------------------------> starts
-///     records the zone's pid               namespaces, cgroups, root, mounts, devices …
+///     records the zone's pid               joins and makes namespaces
+///     id maps, clock offsets <- unshared - (only where the plan needs it)
+///                            --- goOn --->
+///                          <- replaced --- (a child of it that is in the right pid namespace goes on in its place)
+///                                          root, mounts, devices …
 ///                          <-- console --- (with the pty's master, where there is a terminal)
+///     runtime hooks        <--- hooks ---- (only where there are some)
+///                            --- goOn --->
 ///     waits for ready      <--- ready ---- everything is done but seccomp and execve
 ///     checks, records
-///     release              ----- go -----> (exec: a child inside the zone's pid namespace takes over,
-///                          <- replaced --   and this one ends) seccomp, execve
+///     release              ---- goOn ----> (exec: a child inside the zone's pid namespace takes over,
+///                          <- replaced --   and this one ends)
+///                                          (create: waits for `start`, whose connection takes the channel's place)
+///                                          startContainer hooks, seccomp, execve
 ///     sees the channel end <-------------- close-on-exec: the program runs
 ///
 /// Instead of any message the child may send `failed` with the step, the error number and an index into the plan; the
 /// parent, which has the plan, writes the sentence. When the parent dies, the child reads the end of the channel
-/// instead of `go`, and exits: a zone is never started by nobody.
+/// instead of `goOn`, and exits: a zone is never started by nobody.
 struct Message {
     enum Kind: UInt32 {
         case console = 1
         case ready = 2
         case failed = 3
-        case go = 4
-        /// From `exec`: the process that will execute, by pid (`index`) and pidfd.
+        case goOn = 4
+        /// The process that takes over, by pid (`index`) and pidfd.
         case replaced = 5
+        case unshared = 6
+        case hooks = 7
     }
 
     var kind: UInt32
     var step: UInt32 = 0
     var errno: Int32 = 0
     var index: Int32 = -1
+    /// How a hook ended, as a shell shows it.
+    var status: Int32 = 0
 
     init(_ kind: Kind) {
         self.kind = kind.rawValue
@@ -43,13 +55,17 @@ struct Message {
         step = failure.step.rawValue
         errno = failure.errno.rawValue
         index = failure.index
+        status = failure.status
     }
 }
 
 /// The child's steps, in their order.
 public enum LaunchStep: UInt32, Sendable, CaseIterable {
     case controlGroups = 1
+    case keyring
+    case joinNamespace
     case namespaces
+    case becomeRoot
     case propagation
     case attachRoot
     case enterRoot
@@ -60,6 +76,7 @@ public enum LaunchStep: UInt32, Sendable, CaseIterable {
     case deviceLink
     case console
     case sysctl
+    case createContainerHook
     case maskedPath
     case readonlyPath
     case sealMount
@@ -78,6 +95,7 @@ public enum LaunchStep: UInt32, Sendable, CaseIterable {
     case session
     case seccomp
     case initProcess
+    case startContainerHook
     case execute
 }
 
@@ -87,6 +105,7 @@ struct LaunchFailure: Error {
     let errno: Errno
     /// Index into the plan's list that the step works on, -1 where there is none.
     let index: Int32
+    var status: Int32 = 0
 
     init(_ step: LaunchStep, _ errno: Errno, _ index: Int = -1) {
         self.step = step

@@ -27,8 +27,7 @@ public struct LaunchingProcess: ~Copyable {
             var childEnd: CInt = -1
             let channel = try Channel(other: &childEnd)
             let childChannel = Channel(owning: childEnd)
-            // A new cgroup namespace takes the caller's groups as its root, so the child makes it after joining them.
-            let flags = plan.newNamespaces.subtracting(.cgroup).rawValue
+            let flags = NamespaceSetup(plan).forClone.rawValue
             var pidfd: CInt = -1
             let pid = try check(zn_clone3(flags, &pidfd, plan.cgroup.unified ?? -1), "clone3")
             if pid == 0 { ChildSetup.run(plan, channel: childChannel, parentEnd: channel.raw) }
@@ -45,23 +44,57 @@ public struct LaunchingProcess: ~Copyable {
         terminal.take()
     }
 
-    /// Waits until the child has done everything but the last steps. A signal that means "end" ends the wait.
-    public mutating func waitUntilReady(interruptedBy signals: borrowing SignalQueue) throws(LaunchError) {
+    /// What the child waits for.
+    public enum Request: Sendable {
+        /// It is in its namespaces: the parent writes id maps and clock offsets, and whatever the plan needed it for.
+        case prepare
+        /// `prestart` and `createRuntime` hooks are due.
+        case runHooks
+        /// Everything but the last steps is done.
+        case release
+    }
+
+    /// Waits until the child needs something. A signal that means "end" ends the wait.
+    public mutating func nextRequest(interruptedBy signals: borrowing SignalQueue) throws(LaunchError) -> Request {
         while let message = try receive(signals) {
-            if message == .ready { return }
+            switch message {
+            case .unshared: return .prepare
+            case .hooks: return .runHooks
+            case .ready: return .release
+            default: continue
+            }
         }
         throw LaunchError(step: .parent, errno: .noChild, sentence: "the first process died while it was being set up")
     }
 
-    /// Lets the program start, and returns once it runs.
-    public mutating func release(interruptedBy signals: borrowing SignalQueue) throws(LaunchError) {
-        var go = Message(.go)
+    /// Lets the child go on after a request.
+    public mutating func goOn() throws(LaunchError) {
+        var message = Message(.goOn)
         do throws(SystemError) {
-            try withUnsafeBytes(of: &go) { (bytes) throws(SystemError) in try channel.send(bytes) }
+            try withUnsafeBytes(of: &message) { (bytes) throws(SystemError) in try channel.send(bytes) }
         } catch {
             throw LaunchError(error)
         }
+    }
+
+    /// Waits until the child has done everything but the last steps, for plans that need nothing else of the parent.
+    public mutating func waitUntilReady(interruptedBy signals: borrowing SignalQueue) throws(LaunchError) {
+        while true {
+            if case .release = try nextRequest(interruptedBy: signals) { return }
+            try goOn()
+        }
+    }
+
+    /// Lets the program start, and returns once it runs.
+    public mutating func release(interruptedBy signals: borrowing SignalQueue) throws(LaunchError) {
+        try goOn()
         while try receive(signals) != nil {}
+        isReleased = true
+    }
+
+    /// Leaves the child to wait for its start at the plan's gate.
+    public mutating func leaveAtGate() throws(LaunchError) {
+        try goOn()
         isReleased = true
     }
 

@@ -25,19 +25,34 @@ public struct LaunchError: Error, Sendable, CustomStringConvertible {
 }
 
 /// The parts of a plan that error sentences need, kept by the parent while the child works.
-struct LaunchDescription {
-    private let mounts: [String]
-    private let devices: [String]
-    private let maskedPaths: [String]
-    private let readonlyPaths: [String]
-    private let sysctls: [String]
-    private let limits: [String]
-    private let workingDirectory: String
+public struct LaunchDescription {
+    private var joins: [String] = []
+    private var mounts: [String] = []
+    private var devices: [String] = []
+    private var maskedPaths: [String] = []
+    private var readonlyPaths: [String] = []
+    private var sysctls: [String] = []
+    private var limits: [String] = []
+    private var createContainerHooks: [String] = []
+    private var startContainerHooks: [String]
+    private var workingDirectory = ""
     private let program: String
-    private let user: String
+    private var user = ""
     private let searchPath: String
 
+    /// What can fail when a zone that is set up starts its program.
+    public init(arguments: [String], environment: [String], startContainerHooks: [String]) {
+        program = arguments.first ?? ""
+        searchPath = ProgramSearch.path(in: environment)
+        self.startContainerHooks = startContainerHooks
+    }
+
     init(_ plan: borrowing LaunchPlan) {
+        self.init(
+            arguments: plan.process.arguments, environment: plan.process.environment,
+            startContainerHooks: plan.hooks.startContainer.map(\.path))
+        joins = plan.joins.map(\.name)
+        createContainerHooks = plan.hooks.createContainer.map(\.path)
         mounts = plan.mounts.map { mount in
             switch mount.source {
             case .tree: mount.target
@@ -50,13 +65,11 @@ struct LaunchDescription {
         sysctls = plan.sysctls.map { "\($0.name)=\($0.value)" }
         limits = plan.process.limits.map { "\($0.name)=\($0.soft):\($0.hard)" }
         workingDirectory = plan.process.workingDirectory
-        program = plan.process.arguments.first ?? ""
         user =
             switch plan.process.user {
             case .ids(let uid, let gid, _): "\(uid):\(gid)"
             case .named(let request): request.text
             }
-        searchPath = ProgramSearch.path(in: plan.process.environment)
     }
 
     /// Writes the sentence for a failure message.
@@ -72,6 +85,8 @@ struct LaunchDescription {
         switch step {
         case .execute: sentence = programSentence(errno)
         case .user: sentence = userSentence(errno)
+        case .createContainerHook, .startContainerHook:
+            sentence = "\(step.attempt) \(subject(step, index)): \(hookReason(message))"
         case .workingDirectory where errno == .loop:
             sentence = "working directory \(workingDirectory): leads through a link that could point out of the zone"
         case .mount where errno == .loop && index < mounts.count && index >= 0:
@@ -96,6 +111,12 @@ struct LaunchDescription {
         }
     }
 
+    private func hookReason(_ message: Message) -> String {
+        if message.status != 0 { return "it ended with status \(message.status)" }
+        let errno = Errno(rawValue: message.errno)
+        return errno == .timedOut ? "it did not end in time and was killed" : errno.message
+    }
+
     private func userSentence(_ errno: Errno) -> String {
         switch errno {
         case .noEntry: "user \"\(user)\": not found in the zone's /etc/passwd or /etc/group"
@@ -106,6 +127,9 @@ struct LaunchDescription {
     private func subject(_ step: LaunchStep, _ index: Int) -> String {
         let list: [String]
         switch step {
+        case .joinNamespace: list = joins
+        case .createContainerHook: list = createContainerHooks
+        case .startContainerHook: list = startContainerHooks
         case .mount, .sealMount: list = mounts
         case .device: list = devices
         case .deviceLink: list = DeviceSetup.links.map { "/dev/\($0.name)" }
@@ -126,7 +150,12 @@ extension LaunchStep {
     var attempt: String {
         switch self {
         case .controlGroups: "enter the control groups"
-        case .namespaces: "enter the namespaces"
+        case .keyring: "make a session keyring"
+        case .joinNamespace: "join the namespace"
+        case .namespaces: "make the namespaces"
+        case .becomeRoot: "become root in the user namespace"
+        case .createContainerHook: "createContainer hook"
+        case .startContainerHook: "startContainer hook"
         case .session: "start a session"
         case .propagation: "make the mounts private"
         case .attachRoot: "attach the root file system"

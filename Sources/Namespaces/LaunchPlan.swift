@@ -10,8 +10,14 @@ public import LinuxSystem
 public struct LaunchPlan: ~Copyable {
     /// Namespaces to make.
     public var newNamespaces: NamespaceSet = []
-    /// A process whose namespaces are joined, for `exec`: its pidfd and the kinds.
-    public var joined: JoinedNamespaces?
+    /// Namespaces that exist already.
+    public var joins: [NamespaceJoin] = []
+    /// For `exec`: the process belongs to a zone that runs, and becomes visible in it last of all.
+    public var entersRunningZone = false
+    /// The parent has something to do once the namespaces are there: id maps, clock offsets, a systemd scope.
+    public var needsParent = false
+    /// Whether the process gets a session keyring of its own, keyrings(7).
+    public var makesKeyring = true
     public var cgroup = CGroupEntry()
     public var hostname: String?
     public var domainname: String?
@@ -24,20 +30,27 @@ public struct LaunchPlan: ~Copyable {
     /// Names with dots or slashes below /proc/sys, and values.
     public var sysctls: [(name: String, value: String)] = []
     public var bringsUpLoopback = false
+    public var hooks = HookPlans()
+    /// A listening socket: the program waits for a connection to it, ``StartGate``.
+    public var gate: CInt?
     public var process = ProcessPlan()
     public var descriptors = DescriptorBag()
 
     public init() {}
 }
 
-/// Namespaces of a running process.
-public struct JoinedNamespaces: Sendable {
-    public let pidfd: CInt
+/// Namespaces that are joined, see setns(2).
+public struct NamespaceJoin: Sendable {
+    /// A namespace's file, or a pidfd of a process in it.
+    public let descriptor: CInt
     public let kinds: NamespaceSet
+    /// For errors: a path or a zone.
+    public let name: String
 
-    public init(pidfd: CInt, kinds: NamespaceSet) {
-        self.pidfd = pidfd
+    public init(descriptor: CInt, kinds: NamespaceSet, name: String) {
+        self.descriptor = descriptor
         self.kinds = kinds
+        self.name = name
     }
 }
 
@@ -66,6 +79,8 @@ public struct RootPlan: Sendable {
     /// namespace only.
     public var anchor: String
     public var isReadOnly: Bool
+    /// Changes root by pivot_root(2); else by chroot(2), for root file systems that cannot be pivoted from (ramfs).
+    public var pivots = true
 
     public init(_ source: Source, anchor: String, isReadOnly: Bool) {
         self.source = source
@@ -123,6 +138,8 @@ public struct ProcessPlan: Sendable {
     public var oomScoreAdjustment: Int?
     /// A compiled filter (`struct sock_filter[]`), and flags for `seccomp(2)`.
     public var seccomp: (instructions: [UInt8], flags: UInt32)?
+    /// How many descriptors from 3 on the program inherits.
+    public var preservedDescriptors = 0
     /// Keeps a small init as the zone's pid 1, which reaps orphans and passes signals on to the program.
     public var runsInit = false
 

@@ -19,6 +19,10 @@ public struct NamespaceSet: OptionSet, Sendable, Hashable {
     public static let uts = NamespaceSet(rawValue: 0x0400_0000)
     /// The corresponding C constant is `CLONE_NEWIPC`.
     public static let ipc = NamespaceSet(rawValue: 0x0800_0000)
+    /// The corresponding C constant is `CLONE_NEWUSER`.
+    public static let user = NamespaceSet(rawValue: 0x1000_0000)
+    /// The corresponding C constant is `CLONE_NEWTIME`.
+    public static let time = NamespaceSet(rawValue: 0x80)
     /// The corresponding C constant is `CLONE_NEWPID`.
     public static let pid = NamespaceSet(rawValue: 0x2000_0000)
     /// The corresponding C constant is `CLONE_NEWNET`.

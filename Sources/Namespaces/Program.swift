@@ -18,8 +18,8 @@ enum ProgramSearch {
 /// The program as C wants it, made before the filter is loaded so that nothing is allocated afterwards.
 struct Program: ~Copyable {
     private let candidates: [[CChar]]
-    private let arguments: UnsafeMutablePointer<UnsafeMutablePointer<CChar>?>
-    private let environment: UnsafeMutablePointer<UnsafeMutablePointer<CChar>?>
+    private let arguments: CStringVector
+    private let environment: CStringVector
 
     init(_ process: ProcessPlan, home: String?) {
         var variables = process.environment
@@ -34,23 +34,30 @@ struct Program: ~Copyable {
                 Array((directory.isEmpty ? "./\(name)" : "\(directory)/\(name)").utf8CString)
             }
         }
-        arguments = Program.vector(process.arguments)
-        environment = Program.vector(variables)
+        arguments = CStringVector(process.arguments)
+        environment = CStringVector(variables)
     }
 
-    private static func vector(_ strings: [String]) -> UnsafeMutablePointer<UnsafeMutablePointer<CChar>?> {
-        // Freed by execve or _exit.
-        let vector = UnsafeMutablePointer<UnsafeMutablePointer<CChar>?>.allocate(capacity: strings.count + 1)
-        for (index, string) in strings.enumerated() { vector[index] = strdup(string) }
-        vector[strings.count] = nil
-        return vector
+    /// Makes sure that there is something to execute, so that `create` fails where `start` would.
+    func find() throws(LaunchFailure) {
+        var denied: Errno?
+        for candidate in candidates {
+            let result = zn_may_execute(candidate)
+            switch -result {
+            case ENOENT, ENOTDIR: continue
+            case EACCES: denied = .accessDenied
+            // Whatever else there is to say, execve says it.
+            default: return
+            }
+        }
+        throw LaunchFailure(.execute, denied ?? .noEntry)
     }
 
     /// Executes the first candidate that exists; returns only by throwing.
     func execute() throws(LaunchFailure) {
         var denied = false
         for candidate in candidates {
-            let result = zn_execve(candidate, arguments, environment)
+            let result = zn_execve(candidate, arguments.pointer, environment.pointer)
             switch -result {
             case ENOENT, ENOTDIR: continue
             // A later directory may hold one that can be executed: execvp(3).

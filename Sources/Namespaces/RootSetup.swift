@@ -8,10 +8,12 @@ import LinuxSystem
 /// Makes the plan's root the process's `/`, first of all mounts.
 ///
 /// Everything else is mounted after the old root is gone, so that no path of an image's, whatever links it holds, can
-/// reach the host: what the zone gets from the host was opened by the parent and arrives as detached mounts.
+/// reach the host: what the zone gets from the host was opened by the parent and arrives as detached mounts. Only where
+/// hooks must find the zone at the host's path (`createRuntime`, `createContainer`) the root is changed after them; the
+/// lookups below the root's descriptor are the same then.
 enum RootSetup {
-    /// Enters the root and returns a descriptor of it, which is also the mount that ``MountSetup/sealAll`` works on.
-    static func enter(_ plan: borrowing LaunchPlan) throws(LaunchFailure) -> Descriptor {
+    /// Puts the root into the mount namespace and returns a descriptor of it, through which everything is mounted.
+    static func attach(_ plan: borrowing LaunchPlan) throws(LaunchFailure) -> Descriptor {
         guard let root = plan.root else { return try openRoot() }
         // Nothing mounted here may appear on the host, and nothing the host mounts may appear here.
         try attempt(.propagation, zn_set_root_propagation(UInt(MS_PRIVATE)))
@@ -26,12 +28,25 @@ enum RootSetup {
             try attempt(.attachRoot, zn_mount_overlay(root.anchor, options))
             try attempt(.enterRoot, zn_chdir(root.anchor))
         }
-        // With "." for both, the old root is stacked on top of the new one, and unmounting it uncovers ours:
-        // pivot_root(2), "pivot_root(".", ".")".
-        try attempt(.enterRoot, zn_pivot_root(".", "."))
-        try attempt(.enterRoot, zn_umount_detach("."))
+        return Descriptor(owning: try attempt(.enterRoot, zn_openat(AT_FDCWD, ".", directoryFlags, 0)))
+    }
+
+    /// Makes the attached root the process's `/`; the host's is gone from its sight.
+    static func enter(_ plan: borrowing LaunchPlan, _ attached: borrowing Descriptor) throws(LaunchFailure) {
+        guard let root = plan.root else { return }
+        try attempt(.enterRoot, zn_fchdir(attached.raw))
+        if root.pivots {
+            // With "." for both, the old root is stacked on top of the new one, and unmounting it uncovers ours:
+            // pivot_root(2), "pivot_root(".", ".")".
+            try attempt(.enterRoot, zn_pivot_root(".", "."))
+            try attempt(.enterRoot, zn_umount_detach("."))
+        } else {
+            // The mount becomes the namespace's topmost root first, so that nothing is above it: mount(8), switch_root(8).
+            let top = Descriptor(owning: try attempt(.enterRoot, zn_openat(AT_FDCWD, "/", directoryFlags, 0)))
+            try attempt(.enterRoot, zn_move_mount(attached.raw, top.raw))
+            try attempt(.enterRoot, zn_chroot("."))
+        }
         try attempt(.enterRoot, zn_chdir("/"))
-        return try openRoot()
     }
 
     private static let directoryFlags = OpenFlags([.path, .directory, .closeOnExec]).rawValue

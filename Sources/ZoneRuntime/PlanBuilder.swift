@@ -26,8 +26,7 @@ struct PlanBuilder {
         plan.hostname = spec.hostname
         plan.domainname = spec.domainname
         let linux = spec.linux ?? Spec.Linux()
-        for namespace in linux.namespaces { plan.newNamespaces.insert(try PlanBuilder.kind(namespace)) }
-        plan.bringsUpLoopback = plan.newNamespaces.contains(.network)
+        try NamespacePlanBuilder.add(linux, to: &plan)
         for (index, mount) in spec.mounts.enumerated() {
             try add(mount, "mounts[\(index)]", cgroups, to: &plan)
         }
@@ -40,22 +39,6 @@ struct PlanBuilder {
         plan.sysctls = linux.sysctl.sorted { $0.key < $1.key }.map { (name: $0.key, value: $0.value) }
         plan.process = try PlanBuilder.process(process, seccomp)
         return plan
-    }
-
-    private static func kind(_ namespace: Spec.Namespace) throws(ZoneError) -> NamespaceSet {
-        if namespace.path != nil {
-            throw ZoneError(.unsupported, "linux.namespaces: joining a namespace by path is not supported")
-        }
-        switch namespace.type {
-        case .pid: return .pid
-        case .network: return .network
-        case .mount: return .mount
-        case .ipc: return .ipc
-        case .uts: return .uts
-        case .cgroup: return .cgroup
-        case .user, .time:
-            throw ZoneError(.unsupported, "linux.namespaces: type \(namespace.type.rawValue) is not supported")
-        }
     }
 
     // MARK: Mounts

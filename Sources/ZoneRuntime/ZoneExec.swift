@@ -47,7 +47,8 @@ public struct ZoneExecutor: Sendable {
 
         var plan = LaunchPlan()
         let kinds: NamespaceSet = [.mount, .uts, .ipc, .network, .pid, .cgroup]
-        plan.joined = JoinedNamespaces(pidfd: first.raw, kinds: kinds)
+        plan.joins = [NamespaceJoin(descriptor: first.raw, kinds: kinds, name: "zone \(zone)")]
+        plan.entersRunningZone = true
         let groups = CGroups.manager(recorded: entry.record?.cgroups.map(\.directory) ?? [])
         let handles = try attempting("open the control groups of zone \(zone)") { () throws(SystemError) in
             try groups.open()

@@ -92,6 +92,7 @@ int zn_pivot_root(const char *_Nonnull new_root, const char *_Nonnull put_old);
 int zn_umount_detach(const char *_Nonnull path);
 int zn_fchdir(int fd);
 int zn_chdir(const char *_Nonnull path);
+int zn_chroot(const char *_Nonnull path);
 
 // Processes.
 /// clone3(2). In the child it returns 0 on a copy of the caller's memory, as fork(2) does.
@@ -110,6 +111,8 @@ int zn_setns(int fd, int flags);
 int zn_unshare(int flags);
 int zn_execve(const char *_Nonnull path, char *_Nullable const *_Nonnull argv, char *_Nullable const *_Nonnull envp);
 int zn_setsid(void);
+/// Whether the caller's effective user may execute the file.
+int zn_may_execute(const char *_Nonnull path);
 int zn_setresuid(uid_t uid);
 int zn_setresgid(gid_t gid);
 int zn_setgroups(size_t count, const gid_t *_Nonnull groups);
@@ -131,6 +134,12 @@ int zn_ioctl(int fd, unsigned long request, uint64_t argument);
 int zn_ioctl_pointer(int fd, unsigned long request, void *_Nonnull argument);
 int zn_socketpair_seqpacket(int fds[_Nonnull 2]);
 ssize_t zn_send_fd(int socket, const void *_Nonnull data, size_t size, int fd);
+/// Makes a listening unix socket of `type` (SOCK_SEQPACKET, SOCK_STREAM) at a path, of mode 0600.
+int zn_unix_listen(const char *_Nonnull path, int type);
+int zn_unix_connect(const char *_Nonnull path, int type);
+int zn_accept(int socket);
+/// The user at the other end of a connected unix socket, as the caller's user namespace shows it.
+int zn_peer_uid(int socket, uid_t *_Nonnull uid);
 /// Receives one message; `*fd` is -1 where none came with it.
 ssize_t zn_receive_fd(int socket, void *_Nonnull buffer, size_t size, int *_Nonnull fd);
 
