@@ -40,6 +40,11 @@ extension Descriptor {
         }
     }
 
+    /// Whether a number that somebody else owns is open.
+    public static func isOpen(_ raw: CInt) -> Bool {
+        zn_fcntl(raw, F_GETFD, 0) >= 0
+    }
+
     /// Makes reads and writes return at once (`O_NONBLOCK`). For open files that nobody else shares.
     public static func setNonBlocking(_ raw: CInt) {
         let flags = zn_fcntl(raw, F_GETFL, 0)

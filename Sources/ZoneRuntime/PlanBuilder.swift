@@ -12,9 +12,9 @@ import Seccomp
 struct PlanBuilder {
     let spec: Spec
 
-    /// The plan of a zone's first process.
+    /// The plan of a zone's first process; without a `root` in a mount namespace that exists already.
     func plan(
-        root: RootPlan,
+        root: RootPlan?,
         cgroups: any CGroupManager,
         seccomp: SeccompProgram?,
         descriptors: consuming DescriptorBag

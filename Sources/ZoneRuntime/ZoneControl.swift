@@ -18,7 +18,7 @@ public struct ZoneControl: Sendable {
     /// Sends a signal to the zone's first process.
     public func kill(_ name: String, signal: Int32) throws(ZoneError) {
         let entry = try store.find(name)
-        let process = try entry.state.runningProcess(for: "kill", of: entry.name)
+        let process = try entry.state.livingProcess(for: "kill", of: entry.name)
         try send(signal, to: process, of: entry.name)
     }
 
@@ -27,7 +27,7 @@ public struct ZoneControl: Sendable {
     public func stop(_ name: String, seconds: Int) throws(ZoneError) {
         let entry = try store.find(name)
         if case .stopped = entry.state { return }
-        let process = try entry.state.runningProcess(for: "stop", of: entry.name)
+        let process = try entry.state.livingProcess(for: "stop", of: entry.name)
         let handle: ProcessHandle
         do throws(SystemError) { handle = try ProcessHandle(pid: process.pid) } catch { return }
         guard process.isAlive else { return }
@@ -84,23 +84,24 @@ public struct ZoneControl: Sendable {
         // `rm -f web; run --name web` must not end web-production because there is no web.
         let entry = try store.find(name, exactly: force)
         switch entry.state {
-        case .running where !force:
+        case .created where !force, .running where !force, .paused where !force:
             throw ZoneError(
-                .wrongState, "rm: zone \(entry.name) is running",
+                .wrongState, "rm: zone \(entry.name) is \(entry.state.word)",
                 hint: "stop it first, or use 'zonectl rm -f \(entry.name)'")
         case .creating where !force:
             throw ZoneError(
                 .wrongState, "rm: zone \(entry.name) is just being created",
                 hint: "use 'zonectl rm -f \(entry.name)' to stop that")
-        case .creating, .running:
+        case .creating, .created, .running, .paused:
             try end(entry)
         case .stopped, .damaged: break
         }
         let claim = try store.lock(entry.name)
         // Started again while we waited for the lock.
-        if !force, case .running = try store.find(entry.name, exactly: true).state {
+        let now = try store.find(entry.name, exactly: true).state
+        if !force, now.process != nil {
             throw ZoneError(
-                .wrongState, "rm: zone \(entry.name) is running",
+                .wrongState, "rm: zone \(entry.name) is \(now.word)",
                 hint: "stop it first, or use 'zonectl rm -f \(entry.name)'")
         }
         // Read again under the lock: a start that was under way may have recorded its groups since.
@@ -131,7 +132,7 @@ public struct ZoneControl: Sendable {
                 _ = try handle.waitUntilEnded(milliseconds: 5000)
                 return
             }
-            guard case .running(let process) = entry.state else { return }
+            guard let process = entry.state.process else { return }
             let handle = try ProcessHandle(pid: process.pid)
             guard process.isAlive else { return }
             try handle.signal(SIGKILL)

@@ -44,6 +44,11 @@ extension ZoneDefinition {
         "kernel.shmmni", "kernel.shm_rmid_forced",
     ]
 
+    /// Whether a parameter, with dots, belongs to the IPC namespace.
+    static func isInterProcessParameter(_ dotted: String) -> Bool {
+        ipcParameters.contains(dotted) || dotted.hasPrefix("fs.mqueue.")
+    }
+
     /// Makes sure that a kernel parameter is the zone's own and not the host's.
     public static func validateSysctl(_ name: String, network: Network) throws(ZoneError) {
         let parts = name.pathComponents
@@ -51,7 +56,7 @@ extension ZoneDefinition {
         if parts.contains("..") || name.hasPrefix("/") {
             throw ZoneError(.invalid, "--sysctl \"\(name)\" is not a parameter")
         }
-        if ipcParameters.contains(dotted) || dotted.hasPrefix("fs.mqueue.") { return }
+        if isInterProcessParameter(dotted) { return }
         if dotted.hasPrefix("net.") {
             if network != .host { return }
             throw ZoneError(

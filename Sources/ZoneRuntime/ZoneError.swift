@@ -63,6 +63,16 @@ public struct ZoneError: Error, Sendable, CustomStringConvertible {
 }
 
 extension ZoneError {
+    /// In words that engines look for.
+    static func noContainer(_ id: String) -> ZoneError {
+        ZoneError(.notFound, "container \"\(id)\" does not exist", hint: "'zonectl list' lists all")
+    }
+
+    /// The same error, with the file that it is about.
+    func inside(_ file: String) -> ZoneError {
+        ZoneError(code, "\(file): \(detail)", hint: hint)
+    }
+
     public init(_ error: ImageError) {
         let code: Code =
             switch error.code {
@@ -81,7 +91,15 @@ extension ZoneError {
     }
 
     init(_ error: LaunchError, zone: String) {
-        let detail = "zone \(zone): \(error)"
+        self.init(error, "zone \(zone)")
+    }
+
+    init(_ error: LaunchError, container id: String) {
+        self.init(error, "container \(id)")
+    }
+
+    private init(_ error: LaunchError, _ subject: String) {
+        let detail = "\(subject): \(error)"
         switch (error.step, error.errno) {
         case (.execute, .noEntry), (.execute, .notDirectory): self.init(.commandNotFound, detail)
         case (.execute, _): self.init(.notExecutable, detail)

@@ -13,6 +13,21 @@ public enum ZoneName {
         return bytes.allSatisfy { isAlphanumeric($0) || $0 == 0x2D || $0 == 0x2E || $0 == 0x5F }
     }
 
+    /// Engines' ids: letters, digits, `_`, `+`, `.` and `-`, at most 255 bytes, as runc's, but no `.` or `-` at the
+    /// beginning: hidden files of ours begin with the one, options with the other.
+    public static func isValidID(_ id: String) -> Bool {
+        let bytes = id.utf8
+        guard let first = bytes.first, bytes.count <= 255, first != 0x2D, first != 0x2E else { return false }
+        return bytes.allSatisfy { isAlphanumeric($0) || [0x2B, 0x2D, 0x2E, 0x5F].contains($0) }
+    }
+
+    static func validateID(_ id: String) throws(ZoneError) {
+        if isValidID(id) { return }
+        throw ZoneError(
+            .invalid, "invalid container ID \"\(id)\"",
+            hint: "use 1 to 255 letters, digits, '_', '+', '.' or '-', beginning with a letter, digit, '_' or '+'")
+    }
+
     static func validate(_ name: String) throws(ZoneError) {
         if isValid(name) { return }
         throw ZoneError(

@@ -217,7 +217,7 @@ public struct ZoneRunner: Sendable {
 
 extension ZoneError {
     /// The same error, with what the groups know: a zone may be too small to start in.
-    fileprivate func explained(by groups: any CGroupManager, _ resources: Spec.Resources) -> ZoneError {
+    func explained(by groups: any CGroupManager, _ resources: Spec.Resources) -> ZoneError {
         guard let limit = resources.memory?.limit, let kills = try? groups.memoryKills(), kills > 0 else { return self }
         return ZoneError(
             code, "\(detail): out of memory at the limit of \(ByteSize.text(limit))", hint: "raise it with --memory")

@@ -8,7 +8,7 @@ public import OCI
 /// What is recorded of a zone's run in `state.json`.
 public struct ZoneRecord: JSONRecord, Sendable, Equatable {
     public enum Phase: String, JSONCodable, CaseIterable, Sendable {
-        case creating, running, stopped
+        case creating, created, running, paused, stopped
     }
 
     public var ociVersion = Spec.version
@@ -29,6 +29,16 @@ public struct ZoneRecord: JSONRecord, Sendable, Equatable {
     public var cgroups: [RecordedCGroup] = []
     public var image = ""
     public var command: [String] = []
+    /// Absolute path of the OCI bundle that the zone was made from; nil for zones from images.
+    public var bundle: String?
+    /// Absolute path of the bundle's root file system.
+    public var rootfs: String?
+    public var annotations: [String: String] = [:]
+    /// The systemd unit that the zone's groups belong to.
+    public var unit: String?
+    /// Whether the configuration has hooks for after the start and after the end.
+    public var hasStartHooks = false
+    public var hasStopHooks = false
 
     public init() {}
 
@@ -43,8 +53,14 @@ public struct ZoneRecord: JSONRecord, Sendable, Equatable {
         try visitor.field("finished", &finished)
         try visitor.field("exitCode", &exitCode)
         try visitor.field("cgroups", &cgroups)
-        try visitor.required("image", &image)
+        try visitor.field("image", &image)
         try visitor.field("command", &command)
+        try visitor.field("bundle", &bundle)
+        try visitor.field("rootfs", &rootfs)
+        try visitor.field("annotations", &annotations)
+        try visitor.field("unit", &unit)
+        try visitor.field("poststart", &hasStartHooks)
+        try visitor.field("poststop", &hasStopHooks)
     }
 }
 
@@ -99,7 +115,10 @@ public struct RecordedCGroup: JSONRecord, Sendable, Equatable {
 public enum ZoneState: Sendable, Equatable {
     /// A `zonectl` is making it.
     case creating
+    /// Everything is set up; `start` lets the program run.
+    case created(RecordedProcess)
     case running(RecordedProcess)
+    case paused(RecordedProcess)
     /// `nil`: nobody saw how it ended.
     case stopped(exitCode: Int32?)
     /// Its files cannot be read; it can only be removed.
@@ -109,7 +128,9 @@ public enum ZoneState: Sendable, Equatable {
     public var word: String {
         switch self {
         case .creating: "creating"
+        case .created: "created"
         case .running: "running"
+        case .paused: "paused"
         case .stopped: "stopped"
         case .damaged: "damaged"
         }
@@ -120,8 +141,18 @@ public enum ZoneState: Sendable, Equatable {
         switch record.phase {
         case .creating where record.keeper.isAlive: self = .creating
         // Recorded as running, but whoever waited for it is gone too, or it ended this moment.
+        case .created where record.process.isAlive: self = .created(record.process)
         case .running where record.process.isAlive: self = .running(record.process)
-        case .creating, .running, .stopped: self = .stopped(exitCode: record.exitCode)
+        case .paused where record.process.isAlive: self = .paused(record.process)
+        case .creating, .created, .running, .paused, .stopped: self = .stopped(exitCode: record.exitCode)
+        }
+    }
+
+    /// The zone's first process, where there is one.
+    public var process: RecordedProcess? {
+        switch self {
+        case .created(let process), .running(let process), .paused(let process): process
+        case .creating, .stopped, .damaged: nil
         }
     }
 
@@ -131,10 +162,22 @@ public enum ZoneState: Sendable, Equatable {
         case .running(let process): return process
         case .creating:
             throw ZoneError(.wrongState, "\(verb): zone \(name) is just being created", hint: "try again in a moment")
+        case .created:
+            throw ZoneError(
+                .wrongState, "\(verb): zone \(name) is created, but not running", hint: "'zonectl start \(name)' starts it")
+        case .paused:
+            throw ZoneError(
+                .wrongState, "\(verb): zone \(name) is paused", hint: "'zonectl resume \(name)' lets it go on")
         case .stopped: throw ZoneError(.wrongState, "\(verb): zone \(name) is not running")
         case .damaged(let reason):
             throw ZoneError(
                 .wrongState, "\(verb): zone \(name) is damaged: \(reason)", hint: "'zonectl rm -f \(name)' removes it")
         }
+    }
+
+    /// The first process of a zone that has one, for what can be done in each of those states.
+    func livingProcess(for verb: String, of name: String) throws(ZoneError) -> RecordedProcess {
+        if let process { return process }
+        return try runningProcess(for: verb, of: name)
     }
 }

@@ -24,23 +24,26 @@ public struct ZoneStore: Sendable {
 
     // MARK: Looking
 
-    /// Returns all zones, by name.
+    /// Returns all zones, by name: those made from images and those made from bundles.
     public func list() throws(ZoneError) -> [Entry] {
-        let names: [String]
+        let zones = try names(in: folders.zones).filter { ZoneName.isValid($0) }
+        let bundles = try names(in: folders.root).filter { ZoneName.isValidID($0) }
+        return Set(zones).union(bundles).sorted().map(entry)
+    }
+
+    private func names(in folder: String) throws(ZoneError) -> [String] {
         do throws(SystemError) {
-            let directory = try Descriptor.open(folders.zones, [.readOnly, .directory])
-            names = try directory.entries()
+            return try Descriptor.open(folder, [.readOnly, .directory]).entries()
         } catch {
             if error.errno == .noEntry { return [] }
             throw ZoneError("list zones", error)
         }
-        return names.filter { ZoneName.isValid($0) }.sorted().map(entry)
     }
 
     /// Returns the zone of this name, or the only one whose name begins so. `exactly`: only the former, for what cannot
     /// be undone.
     public func find(_ name: String, exactly: Bool = false) throws(ZoneError) -> Entry {
-        if ZoneName.isValid(name), exists(name) { return entry(name) }
+        if ZoneName.isValidID(name), exists(name) { return entry(name) }
         let matches = name.isEmpty ? [] : try list().filter { $0.name.hasPrefix(name) }
         if let only = matches.first, matches.count == 1 {
             if !exactly { return only }
@@ -57,10 +60,10 @@ public struct ZoneStore: Sendable {
 
     private func exists(_ name: String) -> Bool {
         // A name that cannot be looked up is none of a zone.
-        (try? FileStatus.of(folders.persistent(name))) != nil
+        (try? FileStatus.of(folders.persistent(name))) != nil || (try? FileStatus.of(folders.volatile(name))) != nil
     }
 
-    private func entry(_ name: String) -> Entry {
+    func entry(_ name: String) -> Entry {
         do throws(ZoneError) {
             let record = try record(of: name)
             return Entry(name: name, record: record, state: record.map { ZoneState($0) } ?? .stopped(exitCode: nil))
@@ -117,7 +120,7 @@ public struct ZoneStore: Sendable {
                     let folder = try zones.open(name, [.readOnly, .directory, .noFollow], resolve: .beneath)
                     _ = try folder.lock()
                     // Removed by somebody before we had the lock: once more.
-                    guard try isStill(folder, name) else { continue }
+                    guard try isStill(folder, folders.persistent(name)) else { continue }
                     return Claim(name: name, persistent: folder)
                 } catch {
                     // Nobody else knows of it yet. The first error is the one to tell.
@@ -143,7 +146,7 @@ public struct ZoneStore: Sendable {
                 let folder = try Descriptor.open(folders.persistent(name), [.readOnly, .directory, .noFollow])
                 _ = try folder.lock()
                 // What was locked may have been removed meanwhile, and the name be another zone's by now.
-                if try isStill(folder, name) { return Claim(name: name, persistent: folder) }
+                if try isStill(folder, folders.persistent(name)) { return Claim(name: name, persistent: folder) }
             }
         } catch {
             if error.errno == .noEntry { throw ZoneError(.notFound, "zone \(name) has just been removed") }
@@ -152,14 +155,63 @@ public struct ZoneStore: Sendable {
     }
 
     /// Whether an open folder is the one that has the zone's name.
-    private func isStill(_ folder: borrowing Descriptor, _ name: String) throws(SystemError) -> Bool {
+    private func isStill(_ folder: borrowing Descriptor, _ path: String) throws(SystemError) -> Bool {
         let held = try folder.stat()
         let named: FileStatus
-        do throws(SystemError) { named = try FileStatus.of(folders.persistent(name), followLinks: false) } catch {
+        do throws(SystemError) { named = try FileStatus.of(path, followLinks: false) } catch {
             if error.errno == .noEntry { return false }
             throw error
         }
         return held.inode == named.inode && held.device == named.device
+    }
+
+    /// A zone made from a bundle that this process holds the lock of.
+    struct BundleClaim: ~Copyable {
+        let id: String
+        /// ROOT/ID, locked as long as this value lives.
+        let folder: Descriptor
+    }
+
+    /// Makes ROOT/ID for a bundle's zone, which is all that such a zone has, and locks it.
+    func claimBundle(_ id: String) throws(ZoneError) -> BundleClaim {
+        try ZoneName.validateID(id)
+        let root = try attempting("make the folder of states") { () throws(SystemError) in
+            try Descriptor.makePath(folders.root, mode: 0o700)
+        }
+        let isTaken = ZoneName.isValid(id) && (try? FileStatus.of(folders.persistent(id))) != nil
+        do throws(SystemError) {
+            if isTaken { throw SystemError("mkdir", id, .exists) }
+            try root.makeDirectory(id, mode: 0o700)
+            let folder = try root.open(id, [.readOnly, .directory, .noFollow], resolve: .beneath)
+            _ = try folder.lock()
+            return BundleClaim(id: id, folder: folder)
+        } catch {
+            guard error.errno == .exists else { throw ZoneError("make container \(id)", error) }
+            throw ZoneError(
+                .exists, "container with id exists: \"\(id)\" already exists",
+                hint: "choose another id, or remove that one with 'zonectl delete \(id)'")
+        }
+    }
+
+    /// Locks an existing zone of a bundle's; waits for a `zonectl` that is just changing it.
+    func lockBundle(_ id: String) throws(ZoneError) -> BundleClaim {
+        do throws(SystemError) {
+            while true {
+                let folder = try Descriptor.open(folders.volatile(id), [.readOnly, .directory, .noFollow])
+                _ = try folder.lock()
+                if try isStill(folder, folders.volatile(id)) { return BundleClaim(id: id, folder: folder) }
+            }
+        } catch {
+            if error.errno == .noEntry { throw ZoneError.noContainer(id) }
+            throw ZoneError("lock container \(id)", error)
+        }
+    }
+
+    /// The zone with exactly this id, as an engine means it.
+    func findBundle(_ id: String) throws(ZoneError) -> Entry {
+        try ZoneName.validateID(id)
+        guard exists(id) else { throw ZoneError.noContainer(id) }
+        return entry(id)
     }
 
     /// Makes ROOT/NAME for a zone whose name is claimed. Zones of another store may use the same root, and then not the
@@ -175,7 +227,13 @@ public struct ZoneStore: Sendable {
             } catch {
                 guard error.errno == .exists else { throw ZoneError("make the state folder of zone \(name)", error) }
             }
-            if let other = try record(of: name), other.store != folders.store {
+            let other = try record(of: name)
+            if let bundle = other?.bundle {
+                throw ZoneError(
+                    .exists, "name \"\(name)\" is taken by a container of the bundle \(bundle)",
+                    hint: "choose another --name, or remove that container with 'zonectl delete \(name)'")
+            }
+            if let other, other.store != folders.store {
                 throw ZoneError(
                     .exists, "name \"\(name)\" is taken by a zone of the store \(other.store)",
                     hint: "choose another --name, or another --root for this store")

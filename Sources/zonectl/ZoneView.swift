@@ -54,7 +54,7 @@ struct ZoneView: JSONRecord {
         name = entry.name
         status = entry.state.word
         switch entry.state {
-        case .running(let process): pid = process.pid
+        case .created(let process), .running(let process), .paused(let process): pid = process.pid
         case .stopped(let code): exitCode = code
         case .damaged(let reason): damage = reason
         case .creating: break
@@ -65,7 +65,7 @@ struct ZoneView: JSONRecord {
         image = entry.record?.image ?? ""
         command = entry.record?.command ?? []
         created = entry.record?.created
-        createdText = created.map(Age.rfc3339) ?? ""
+        createdText = created.map(PointInTime.rfc3339) ?? ""
     }
 
     /// The same with what only `inspect` shows.
@@ -94,14 +94,5 @@ enum Age {
         case ..<172_800: return "\(age / 3600) h ago"
         default: return "\(age / 86_400) days ago"
         }
-    }
-
-    static func rfc3339(_ seconds: Int64) -> String {
-        var moment = time_t(seconds)
-        var parts = tm()
-        guard gmtime_r(&moment, &parts) != nil else { return "" }
-        func two(_ value: Int32) -> String { value < 10 ? "0\(value)" : "\(value)" }
-        return "\(Int64(parts.tm_year) + 1900)-\(two(parts.tm_mon + 1))-\(two(parts.tm_mday))"
-            + "T\(two(parts.tm_hour)):\(two(parts.tm_min)):\(two(parts.tm_sec))Z"
     }
 }

@@ -1,0 +1,205 @@
+// SPDX-License-Identifier: Apache-2.0
+// SPDX-FileCopyrightText: ZoneRuntime authors
+
+import CGroups
+import Glibc
+import LinuxSystem
+import Namespaces
+import OCI
+import Seccomp
+
+/// Makes a zone from a bundle, up to where its program starts (runtime.md "Lifecycle", steps 2 to 6).
+///
+///     read and check the bundle   nothing is made for one that cannot work
+///     claim the id, lock          ROOT/ID exists: the zone can be listed and removed from here on
+///     record `creating`           with the control groups that are about to be made
+///     groups, plan                every host path is opened here
+///     clone3                      the child works through ``ChildSetup``; meanwhile config.json is copied
+///     its requests                id maps, a systemd scope, hooks
+///     record `created`            with the pid, then the engine's files and sockets
+///     leave it at the gate        `create`: the child waits for `start`
+///     release it                  `run`
+struct BundleLauncher {
+    let store: ZoneStore
+    let options: RuntimeOptions
+    let report: @Sendable (String) -> Void
+
+    /// A zone whose first process is set up and waits.
+    struct Launched: ~Copyable {
+        var launching: LaunchingProcess
+        var streams: ProcessStreams?
+        var record: ZoneRecord
+        let bundle: Bundle
+        let hooks: BundleHooks
+        let claim: ZoneStore.BundleClaim
+        var rollback: Rollback
+    }
+
+    /// `waitsAtGate`: for `create`.
+    func launch(
+        _ request: CreateRequest,
+        waitsAtGate: Bool,
+        _ signals: borrowing SignalQueue
+    ) throws(ZoneError) -> Launched {
+        let bundle = try Bundle(request.bundle)
+        guard let process = bundle.spec.process else {
+            throw ZoneError(.invalid, "\(bundle.path)/config.json: process: is missing: there is nothing to start")
+        }
+        let isForeground = !waitsAtGate && !request.isDetached
+        let handover = try EngineHandover.prepare(
+            console: request.consoleSocket, pidfd: request.pidfdSocket, pidFile: request.pidFile,
+            preserved: request.preservedDescriptors, process, isForeground: isForeground)
+
+        let claim = try store.claimBundle(request.id)
+        var rollback = Rollback()
+        let id = request.id
+        // Whatever cannot be removed now is still listed, and removed by `delete --force`.
+        rollback.add { [store] in try? store.eraseInterrupted(id) }
+        let linux = bundle.spec.linux ?? Spec.Linux()
+        let resources = linux.resources ?? Spec.Resources()
+        let groups = try BundleGroups(id, linux, options, store.folders).manager(resources)
+        var record = try newRecord(id, bundle, groups)
+        try store.write(record, in: claim.folder)
+        try attempting("make the control groups of container \(id)") { () throws(SystemError) in
+            try groups.create(resources)
+        }
+
+        let hooks = BundleHooks(hooks: bundle.spec.hooks ?? .init(), state: BundleState(record))
+        var plan = try makePlan(request, bundle, linux, groups)
+        hooks.fill(&plan)
+        if hooks.hooks.needHostRoot { plan.root?.anchor = bundle.rootfs }
+        if waitsAtGate {
+            plan.gate = plan.descriptors.adopt(
+                try attempting("make the start socket") { () throws(SystemError) in
+                    try StartGate.make(in: claim.folder, BundleLauncher.gateName)
+                })
+        }
+        let handles = try attempting("open the control groups") { () throws(SystemError) in try groups.open() }
+        plan.cgroup.unified = handles.unified
+        plan.cgroup.tasks = handles.tasks
+        let streams =
+            isForeground && !process.terminal ? try ProcessStreams(&plan, passesInput: true) : ProcessStreams()
+
+        var launching: LaunchingProcess
+        do throws(LaunchError) { launching = try LaunchingProcess.start(plan) } catch {
+            throw ZoneError(error, container: id)
+        }
+        // While the child mounts, on the other CPU: what exec and the hooks after this will want.
+        try attempting("record container \(id)") { () throws(SystemError) in
+            try claim.folder.replaceFile("config.json", bundle.configuration, mode: 0o600)
+        }
+        do throws(ZoneError) {
+            try serve(&launching, hooks, linux, signals, id)
+        } catch {
+            throw error.explained(by: groups, resources)
+        }
+        drop(plan)
+        drop(handles)
+
+        let pid = launching.process.pid
+        record.phase = .created
+        record.process = try attempting("find the first process of container \(id)") { () throws(SystemError) in
+            try RecordedProcess(pid)
+        }
+        try store.write(record, in: claim.folder)
+        try handover.sendConsole(&launching)
+        try handover.sendProcess(launching.process)
+        return Launched(
+            launching: launching, streams: streams, record: record, bundle: bundle, hooks: hooks, claim: claim,
+            rollback: rollback)
+    }
+
+    static let gateName = "start.sock"
+
+    /// Does what the child asks for, until it only waits for its release.
+    private func serve(
+        _ launching: inout LaunchingProcess,
+        _ hooks: BundleHooks,
+        _ linux: Spec.Linux,
+        _ signals: borrowing SignalQueue,
+        _ id: String
+    ) throws(ZoneError) {
+        while true {
+            let request: LaunchingProcess.Request
+            do throws(LaunchError) { request = try launching.nextRequest(interruptedBy: signals) } catch {
+                throw ZoneError(error, container: id)
+            }
+            let pid = launching.process.pid
+            switch request {
+            case .release: return
+            case .prepare:
+                if linux.namespaces.contains(where: { $0.type == .user && ($0.path ?? "").isEmpty }) {
+                    try NamespaceFiles.writeIDMaps(linux, pid: pid)
+                }
+                try NamespaceFiles.writeTimeOffsets(linux.timeOffsets, pid: pid)
+            case .runHooks:
+                try hooks.runBeforeRootChanges(pid: pid)
+            }
+            do throws(LaunchError) { try launching.goOn() } catch { throw ZoneError(error, container: id) }
+        }
+    }
+
+    // MARK: The plan
+
+    private func makePlan(
+        _ request: CreateRequest,
+        _ bundle: Bundle,
+        _ linux: Spec.Linux,
+        _ groups: any CGroupManager
+    ) throws(ZoneError) -> LaunchPlan {
+        var descriptors = DescriptorBag()
+        // Joined, the mount namespace has its root already.
+        let isNew = linux.namespaces.contains { $0.type == .mount && ($0.path ?? "").isEmpty }
+        var root: RootPlan?
+        if isNew {
+            let tree = try attempting("open the root file system") { () throws(SystemError) in
+                try Descriptor.cloneTree(bundle.rootfs, recursive: true)
+            }
+            root = RootPlan(
+                .tree(descriptors.adopt(tree)), anchor: "/", isReadOnly: bundle.spec.root?.readonly ?? false)
+            root?.pivots = request.pivots
+        }
+        var plan = try PlanBuilder(spec: bundle.spec).plan(
+            root: root, cgroups: groups, seccomp: try BundleLauncher.filter(linux, store), descriptors: descriptors)
+        plan.makesKeyring = request.makesKeyring
+        plan.process.preservedDescriptors = request.preservedDescriptors
+        return plan
+    }
+
+    /// The filter that the configuration asks for; without one there is none, as the specification has it.
+    static func filter(_ linux: Spec.Linux, _ store: ZoneStore) throws(ZoneError) -> SeccompProgram? {
+        guard let seccomp = linux.seccomp else { return nil }
+        do throws(SeccompError) {
+            return try SeccompCache(directory: store.folders.seccompCache).program(
+                profile: .spec(seccomp), capabilities: [])
+        } catch {
+            throw ZoneError(error).inside("linux.seccomp")
+        }
+    }
+
+    private func newRecord(
+        _ id: String,
+        _ bundle: Bundle,
+        _ groups: any CGroupManager
+    ) throws(ZoneError) -> ZoneRecord {
+        var record = ZoneRecord()
+        record.ociVersion = bundle.spec.ociVersion
+        record.id = id
+        record.store = store.folders.store
+        record.keeper = try attempting("find out who runs") { () throws(SystemError) in try RecordedProcess(getpid()) }
+        record.created = Int64(time(nil))
+        record.cgroups = groups.directories.map(RecordedCGroup.init)
+        record.command = bundle.spec.process?.args ?? []
+        record.bundle = bundle.path
+        record.rootfs = bundle.rootfs
+        record.annotations = bundle.spec.annotations
+        record.hasStartHooks = !(bundle.spec.hooks?.poststart.isEmpty ?? true)
+        record.hasStopHooks = !(bundle.spec.hooks?.poststop.isEmpty ?? true)
+        return record
+    }
+}
+
+extension Spec.Hooks {
+    /// Hooks that must find the zone below the host's root.
+    var needHostRoot: Bool { !prestart.isEmpty || !createRuntime.isEmpty || !createContainer.isEmpty }
+}
