@@ -77,7 +77,11 @@ enum ChildSetup {
         let program = Program(plan.process, home: identity.home)
         if plan.gate != nil { try program.find() }
         try ask(.ready, channel)
-        if let gate = plan.gate { try StartGate.wait(gate, channel) }
+        if let gate = plan.gate {
+            // It may wait for long, and holds among others the lock of the zone's folder.
+            closeAll(but: [gate, channel.raw], from: 3 + CInt(clamping: plan.process.preservedDescriptors))
+            try StartGate.wait(gate, channel)
+        }
         try run(plan.hooks.startContainer, .startContainerHook, plan.hooks.createdState)
         if plan.entersRunningZone {
             try handOver(channel, keepsDescriptors: false, preserved: plan.process.preservedDescriptors)
@@ -156,16 +160,22 @@ enum ChildSetup {
             _ = zn_prctl(4 /* PR_SET_DUMPABLE */, 0, 0, 0, 0)
             if keepsDescriptors { return }
             // All but the channel: what is left is for the program or from the host.
-            let first = 3 + UInt32(clamping: preserved)
-            let raw = UInt32(channel.raw)
-            if raw > first { _ = zn_close_range(first, raw - 1, 0) }
-            _ = zn_close_range(max(first, raw + 1), .max, 0)
+            closeAll(but: [channel.raw], from: 3 + CInt(clamping: preserved))
             return
         }
         var message = Message(.replaced)
         message.index = pid
         withUnsafeBytes(of: &message) { bytes in try? channel.send(bytes, descriptor: pidfd) }
         _exit(0)
+    }
+
+    private static func closeAll(but kept: [CInt], from first: CInt) {
+        var next = UInt32(first)
+        for number in kept.sorted() where number >= first {
+            if UInt32(number) > next { _ = zn_close_range(next, UInt32(number) - 1, 0) }
+            next = UInt32(number) + 1
+        }
+        _ = zn_close_range(next, .max, 0)
     }
 
     /// Tells the parent how far this is and waits until it says to go on.

@@ -56,7 +56,8 @@ struct BundleLauncher {
         // Whatever cannot be removed now is still listed, and removed by `delete --force`.
         rollback.add { [store] in try? store.eraseInterrupted(id) }
         let linux = bundle.spec.linux ?? Spec.Linux()
-        let resources = linux.resources ?? Spec.Resources()
+        var resources = linux.resources ?? Spec.Resources()
+        resources.devices = DefaultProfile.completed(resources.devices)
         let groups = try BundleGroups(id, linux, options, store.folders).manager(resources)
         var record = try newRecord(id, bundle, groups)
         try store.write(record, in: claim.folder)

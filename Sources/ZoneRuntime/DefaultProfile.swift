@@ -54,13 +54,16 @@ enum DefaultProfile {
     }
 
     /// Deny everything, then allow making any node and using the harmless ones and terminals.
-    static let deviceRules: [Spec.DeviceRule] =
-        [
-            .init(allow: false, access: "rwm"),
-            .init(allow: true, type: "c", access: "m"),
-            .init(allow: true, type: "b", access: "m"),
-        ]
+    static let deviceRules: [Spec.DeviceRule] = [.init(allow: false, access: "rwm")] + harmlessDevices
+
+    private static let harmlessDevices: [Spec.DeviceRule] =
+        [.init(allow: true, type: "c", access: "m"), .init(allow: true, type: "b", access: "m")]
         + [(1, 3), (1, 5), (1, 7), (1, 8), (1, 9), (5, 0), (5, 1), (5, 2), (136, -1)].map { major, minor in
             .init(allow: true, type: "c", major: major, minor: minor, access: "rwm")
         }
+
+    /// A bundle's rules: what they do not allow is denied, except what every zone must have, as in runc.
+    static func completed(_ rules: [Spec.DeviceRule]) -> [Spec.DeviceRule] {
+        [.init(allow: false, access: "rwm")] + rules + harmlessDevices
+    }
 }

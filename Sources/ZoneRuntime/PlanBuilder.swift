@@ -161,7 +161,8 @@ struct PlanBuilder {
             capabilities.effective = try mask(sets.effective)
             capabilities.permitted = try mask(sets.permitted)
             capabilities.inheritable = try mask(sets.inheritable)
-            capabilities.ambient = try mask(sets.ambient)
+            // The kernel's rule, capabilities(7): what is not in both cannot be ambient.
+            capabilities.ambient = try mask(sets.ambient) & capabilities.permitted & capabilities.inheritable
             plan.capabilities = capabilities
         }
         for limit in process.rlimits {
