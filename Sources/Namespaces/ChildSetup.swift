@@ -42,7 +42,7 @@ enum ChildSetup {
         try joinControlGroups(plan)
         try namespaces.enter(plan, channel)
         let root = try RootSetup.attach(plan)
-        if !plan.hooks.needHostRoot { try RootSetup.enter(plan, root) }
+        if !plan.needsHostRoot { try RootSetup.enter(plan, root) }
         try setHostname(plan)
         if plan.bringsUpLoopback { try Loopback.bringUp() }
         // From here on every path is looked up below the root's descriptor.
@@ -53,8 +53,8 @@ enum ChildSetup {
         let console = try ConsoleSetup.open(plan, root: root.raw, channel: channel)
         // Sysctls before /proc/sys becomes read-only.
         try mounted.writeSysctls(plan.sysctls)
-        if plan.hooks.needHostRoot {
-            // They may mount and write into the zone: so after its mounts, and before anything becomes read-only.
+        if plan.needsHostRoot {
+            // Hooks may mount and write into the zone: so after its mounts, and before anything becomes read-only.
             if plan.hooks.callsParent { try ask(.hooks, channel) }
             try run(plan.hooks.createContainer, .createContainerHook, plan.hooks.creatingState)
             try RootSetup.enter(plan, root)

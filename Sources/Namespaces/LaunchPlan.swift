@@ -37,6 +37,13 @@ public struct LaunchPlan: ~Copyable {
     public var descriptors = DescriptorBag()
 
     public init() {}
+
+    /// Whether the zone is set up before its root is changed: for hooks, and because in a user namespace procfs and
+    /// sysfs can only be mounted where another one can be seen as a whole (mount_too_revealing() in the kernel).
+    var needsHostRoot: Bool {
+        hooks.needHostRoot || newNamespaces.contains(.user)
+            || !entersRunningZone && joins.contains { $0.kinds.contains(.user) }
+    }
 }
 
 /// Namespaces that are joined, see setns(2).
