@@ -7,12 +7,10 @@ import OCI
 /// Files in /proc/PID that only who stands outside of new namespaces can write, user_namespaces(7), time_namespaces(7).
 enum NamespaceFiles {
     static func writeIDMaps(_ linux: Spec.Linux, pid: Int32) throws(ZoneError) {
-        try write(linux.uidMappings, "/proc/\(pid)/uid_map", "linux.uidMappings")
-        try write(linux.gidMappings, "/proc/\(pid)/gid_map", "linux.gidMappings")
-    }
-
-    private static func write(_ mappings: [Spec.IDMapping], _ path: String, _ place: String) throws(ZoneError) {
-        try write(text(mappings), path, place)
+        let users = try Rootless.translated(linux.uidMappings, "/proc/self/uid_map", "linux.uidMappings")
+        let groups = try Rootless.translated(linux.gidMappings, "/proc/self/gid_map", "linux.gidMappings")
+        try write(text(users), "/proc/\(pid)/uid_map", "linux.uidMappings")
+        try write(text(groups), "/proc/\(pid)/gid_map", "linux.gidMappings")
     }
 
     /// One line a range, as the kernel wants it.

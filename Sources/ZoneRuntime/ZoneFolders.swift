@@ -15,6 +15,26 @@ public struct ZoneFolders: Sendable {
     public static let defaultRoot = "/run/zonectl"
     public static let defaultStore = "/var/lib/zonectl"
 
+    /// Where they are unless told otherwise: an ordinary user's zones are the user's own (XDG base directories).
+    public static func defaults() throws(ZoneError) -> (root: String, store: String) {
+        guard Rootless.isInside else { return (defaultRoot, defaultStore) }
+        let home = variable("HOME")
+        let data = variable("XDG_DATA_HOME") ?? home.map { "\($0)/.local/share" }
+        guard let data else {
+            throw ZoneError(
+                .invalid, "neither HOME nor XDG_DATA_HOME say where zones are to be kept",
+                hint: "set one of them, or give --root and --store")
+        }
+        let volatile = variable("XDG_RUNTIME_DIR").map { "\($0)/zonectl" } ?? "\(data)/zonectl-run"
+        return (volatile, "\(data)/zonectl")
+    }
+
+    private static func variable(_ name: String) -> String? {
+        guard let value = getenv(name) else { return nil }
+        let text = String(cString: value)
+        return text.hasPrefix("/") ? text : nil
+    }
+
     public let root: String
     public let store: String
 
