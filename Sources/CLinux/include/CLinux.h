@@ -136,7 +136,18 @@ ssize_t zn_receive_fd(int socket, void *_Nonnull buffer, size_t size, int *_Nonn
 
 // eBPF device programs (bpf(2), BPF_PROG_TYPE_CGROUP_DEVICE).
 int zn_bpf_load_device(const void *_Nonnull instructions, uint32_t count);
-int zn_bpf_attach_device(int cgroup_fd, int program_fd);
+/// Attaches a program beside the others of the group, or in place of the attached `replaced_fd` where that is not negative.
+int zn_bpf_attach_device(int cgroup_fd, int program_fd, int replaced_fd);
+int zn_bpf_detach_device(int cgroup_fd, int program_fd);
+/// Returns how many device programs the group has itself, and the numbers of the first `count`.
+int zn_bpf_device_programs(int cgroup_fd, uint32_t *_Nonnull ids, uint32_t count);
+/// Opens a program; `*ours` says whether `zn_bpf_load_device` loaded it.
+int zn_bpf_open_program(uint32_t id, bool *_Nonnull ours);
+
+// Notifications.
+int zn_eventfd(void);
+int zn_inotify(void);
+int zn_inotify_watch(int fd, const char *_Nonnull path, uint32_t events);
 
 // Virtual machines (/dev/kvm, the kernel's Documentation/virt/kvm/api.rst).
 // Requests whose numbers are computed by macros.
