@@ -46,12 +46,12 @@ struct UnifiedFreezer {
         // Opened before the order is given, so that no notification can be missed.
         let events = try Descriptor.open("\(path)/cgroup.events", [.readOnly])
         try group.write("cgroup.freeze", "1", for: "freezing")
-        let end = FileStatus.now + Int64(milliseconds) * 1_000_000
+        let end = MonotonicClock.milliseconds + Int64(milliseconds)
         while true {
             events.rewind()
             let text = String(decoding: try events.readAll(limit: 4096, "\(path)/cgroup.events"), as: UTF8.self)
             if text.split(separator: "\n").contains("frozen 1") { return }
-            let left = (end - FileStatus.now) / 1_000_000
+            let left = end - MonotonicClock.milliseconds
             if left <= 0 { break }
             // kernfs shows a change as an exceptional condition, not as data.
             var entry = pollfd(fd: events.raw, events: Int16(POLLPRI), revents: 0)
@@ -77,7 +77,7 @@ struct LegacyFreezer {
 
     func freeze(milliseconds: Int) throws(SystemError) {
         let group = try CGroupFiles(path)
-        let end = FileStatus.now + Int64(milliseconds) * 1_000_000
+        let end = MonotonicClock.milliseconds + Int64(milliseconds)
         var round = 0
         repeat {
             // A process that forks meanwhile can keep the group in FREEZING for good; written again, the state reaches
@@ -90,7 +90,7 @@ struct LegacyFreezer {
             if try group.read("freezer.state") == "FROZEN" { return }
             pause(milliseconds: round < 8 ? 1 : 10)
             round += 1
-        } while FileStatus.now < end
+        } while MonotonicClock.milliseconds < end
         try? group.write("freezer.state", "THAWED")
         throw SystemError("freeze", path, .timedOut)
     }

@@ -11,6 +11,7 @@
 #include <linux/seccomp.h>
 #include <poll.h>
 #include <sched.h>
+#include <spawn.h>
 #include <stdlib.h>
 #include <string.h>
 #include <sys/eventfd.h>
@@ -212,6 +213,9 @@ int zn_prctl(int option, unsigned long a, unsigned long b, unsigned long c, unsi
 int zn_seccomp_filter(const void *instructions, unsigned short count, unsigned int flags) {
     struct sock_fprog program = {count, (struct sock_filter *)instructions};
     return (int)RESULT(syscall(SYS_seccomp, SECCOMP_SET_MODE_FILTER, flags, &program));
+}
+int zn_spawn_close_from(void *actions, int first) {
+    return -posix_spawn_file_actions_addclosefrom_np((posix_spawn_file_actions_t *)actions, first);
 }
 int zn_reset_signals(void) {
     struct sigaction action;

@@ -120,6 +120,8 @@ int zn_setrlimit(int resource, uint64_t soft, uint64_t hard);
 int zn_prctl(int option, unsigned long a, unsigned long b, unsigned long c, unsigned long d);
 int zn_seccomp_filter(const void *_Nonnull instructions, unsigned short count, unsigned int flags);
 int zn_reset_signals(void);
+/// Adds to a `posix_spawn_file_actions_t` that every descriptor from `first` on is closed (glibc 2.34).
+int zn_spawn_close_from(void *_Nonnull actions, int first);
 int zn_keyctl_join_session(const char *_Nonnull name);
 
 // Waiting and terminals.
