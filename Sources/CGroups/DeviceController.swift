@@ -36,7 +36,7 @@ struct DeviceController: Controller {
     }
 
     /// Opens the programs that an earlier call attached; those of others, such as systemd's, stay.
-    private static func programs(_ directory: borrowing Descriptor) throws(SystemError) -> [CInt] {
+    static func programs(_ directory: borrowing Descriptor) throws(SystemError) -> [CInt] {
         var ids = [UInt32](repeating: 0, count: 64)
         let count = try check(zn_bpf_device_programs(directory.raw, &ids, 64), "query device programs")
         var found: [CInt] = []
