@@ -8,10 +8,13 @@ import LinuxSystem
 struct CGroupFiles: ~Copyable {
     let directory: Descriptor
     let path: String
+    /// The group was just made, so that every limit is the kernel's default: what says the same need not be written.
+    let isNew: Bool
 
-    init(_ path: String) throws(SystemError) {
+    init(_ path: String, isNew: Bool = false) throws(SystemError) {
         directory = try Descriptor.open(path, [.path, .directory])
         self.path = path
+        self.isNew = isNew
     }
 
     /// Writes one value; errors name the file and the value.
@@ -22,7 +25,34 @@ struct CGroupFiles: ~Copyable {
         } catch {
             throw error.during("open", "\(path)/\(file)")
         }
-        try descriptor.writeOnce(value, "\(path)/\(file)")
+        do throws(SystemError) {
+            try descriptor.writeOnce(value, "\(path)/\(file)")
+        } catch {
+            // ENOTSUPP, which no library has a sentence for: files that the kernel has given up but still shows.
+            if error.errno.rawValue == 524 { throw SystemError(error.operation, error.subject, .notSupported) }
+            throw error
+        }
+    }
+
+    /// The error for a limit that this kernel, or this version of control groups, cannot set.
+    func unsupported(_ what: String) -> SystemError {
+        SystemError("limit", "\(what) (control group \(path))", .notSupported)
+    }
+
+    /// As ``write(_:_:)``; a missing file means that the kernel has no such limit, which is what the error says.
+    func write(_ file: String, _ value: String, for what: String) throws(SystemError) {
+        do throws(SystemError) { try write(file, value) } catch {
+            if error.errno != .noEntry { throw error }
+            throw unsupported("\(what): this kernel has no \(file)")
+        }
+    }
+
+    /// Reads a small file, `nil` where there is none.
+    func readIfThere(_ file: String) throws(SystemError) -> String? {
+        do throws(SystemError) { return try read(file) } catch {
+            if error.errno == .noEntry || error.errno == .notSupported || error.errno == .noDevice { return nil }
+            throw error
+        }
     }
 
     /// Reads a small file as text without the last new line.
@@ -48,16 +78,21 @@ struct CGroupFiles: ~Copyable {
         return 0
     }
 
-    /// Makes a group's directory and the ones above it below the hierarchy's root; one that exists is kept.
-    static func make(_ path: String) throws(SystemError) {
-        if mkdir(path, 0o755) == 0 { return }
+    /// Makes a group's directory and the ones above it below the hierarchy's root; one that exists is kept, and the
+    /// result is `false`.
+    @discardableResult
+    static func make(_ path: String) throws(SystemError) -> Bool {
+        if mkdir(path, 0o755) == 0 { return true }
         let reason = Errno(rawValue: errno)
-        if reason == .exists { return }
+        if reason == .exists { return false }
         guard reason == .noEntry, let slash = path.lastIndex(of: "/"), slash != path.startIndex else {
             throw SystemError("mkdir", path, reason)
         }
         try make(String(path[..<slash]))
-        if mkdir(path, 0o755) != 0, errno != EEXIST { throw SystemError("mkdir", path, Errno(rawValue: errno)) }
+        if mkdir(path, 0o755) == 0 { return true }
+        let second = Errno(rawValue: errno)
+        if second == .exists { return false }
+        throw SystemError("mkdir", path, second)
     }
 
     /// Removes a group and the groups below it, which a zone with a delegated tree may have made.
@@ -106,6 +141,27 @@ struct CGroupFiles: ~Copyable {
             pids += try processes("\(path)/\(name)")
         }
         return pids
+    }
+
+    /// Moves every process that is in `groups` into `target`, and returns when none is left outside: processes that are
+    /// forked meanwhile are found in the next round.
+    static func moveAll(
+        _ processes: () throws(SystemError) -> [Int32], into target: String
+    ) throws(SystemError) {
+        let file = try Descriptor.open("\(target)/cgroup.procs", [.writeOnly])
+        for round in 0..<1000 {
+            let inside = Set(try CGroupFiles.processes(target))
+            let outside = try processes().filter { $0 > 0 && !inside.contains($0) }
+            if outside.isEmpty { return }
+            // Those left after two rounds are most likely ending.
+            if round > 1 { pause(milliseconds: 1) }
+            for pid in outside {
+                do throws(SystemError) { try file.writeOnce(String(pid), "\(target)/cgroup.procs") } catch {
+                    if error.errno != .noProcess { throw error }
+                }
+            }
+        }
+        throw SystemError("move processes", target, .timedOut)
     }
 
     /// Kills processes: all at once where the kernel can (`cgroup.kill`, Linux 5.14), else one by one.

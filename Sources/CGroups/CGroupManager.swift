@@ -8,6 +8,10 @@ public import OCI
 ///
 /// A value of this type only names the groups: nothing exists until ``create(_:)``, so that a zone can be recorded
 /// with ``directories`` before anything is made.
+///
+/// Errors: `.notSupported` for what this kernel or this version lacks, `.accessDenied`, `.notPermitted` or `.readOnly`
+/// where the caller may not have a group, which lets the caller go on without; `.busy` where a group above has
+/// processes of its own; else what the kernel said of a value, with file and value.
 public protocol CGroupManager: Sendable {
     /// The groups, one in each hierarchy that is used.
     var directories: [CGroupDirectory] { get }
@@ -15,14 +19,33 @@ public protocol CGroupManager: Sendable {
     /// Makes the groups and applies the limits. Undoes nothing on failure: ``remove()`` takes whatever exists.
     func create(_ resources: Spec.Resources) throws(SystemError)
 
+    /// Changes limits of groups that exist; what is not spoken of stays. A version 1 group that the zone did without
+    /// until now is made, and the zone is moved into it. Returns the groups in use afterwards, for the record.
+    func update(_ resources: Spec.Resources) throws(SystemError) -> [CGroupDirectory]
+
     /// Opens what a process needs to be put into the groups.
     func open() throws(SystemError) -> CGroupHandles
 
-    /// Returns the processes in the groups, by the host's pids.
+    /// Returns the processes in the groups and those below, by the host's pids.
     func processes() throws(SystemError) -> [Int32]
 
     /// How many processes the kernel has killed because the group's memory limit was reached.
     func memoryKills() throws(SystemError) -> Int
+
+    /// Stops every process where it is, and returns when all are; `.timedOut` after 10 s, and then all run again.
+    func freeze() throws(SystemError)
+
+    /// Lets the processes run again.
+    func thaw() throws(SystemError)
+
+    /// Whether ``freeze()`` is in force.
+    func isFrozen() throws(SystemError) -> Bool
+
+    /// Reads what the groups have used. What the kernel does not tell is zero.
+    func statistics() throws(SystemError) -> CGroupStatistics
+
+    /// Watches for the memory limit being reached.
+    func watchMemory() throws(SystemError) -> MemoryWatcher
 
     /// Removes the groups; one that is gone already is fine. The processes must have ended, see ``kill()``.
     func remove() throws(SystemError)
@@ -60,54 +83,18 @@ public struct CGroupHandles: ~Copyable {
     }
 }
 
-/// Makes the manager that suits the host.
-public enum CGroups {
-    /// `path` is relative to each hierarchy's root, without `.` or `..`.
-    public static func manager(_ layout: CGroupLayout, path: String) -> any CGroupManager {
-        if layout.legacy.isEmpty, let unified = layout.unified {
-            return UnifiedCGroup(root: unified, path: path)
-        }
-        return LegacyCGroups(layout: layout, path: path, wanted: LegacyCGroups.always)
-    }
-
-    /// The same with the hierarchies that some limits need besides.
-    public static func manager(
-        _ layout: CGroupLayout,
-        path: String,
-        for resources: Spec.Resources
-    ) throws(SystemError) -> any CGroupManager {
-        if layout.legacy.isEmpty, layout.unified != nil { return manager(layout, path: path) }
-        let asked = controllers.filter { $0.isAsked(resources) }.map(\.name)
-        // What the kernel lacks is named, never ignored.
-        for name in asked where !layout.legacy.contains(where: { $0.controllers.contains(name) }) {
-            throw SystemError("limit", "cgroup controller \(name) is not mounted on this host", .notSupported)
-        }
-        return LegacyCGroups(layout: layout, path: path, wanted: LegacyCGroups.always.union(asked))
-    }
-
-    /// Where a zone's groups can be, whatever limits it was started with: for one whose record is lost.
-    public static func everyPossible(_ layout: CGroupLayout, path: String) -> [CGroupDirectory] {
-        let legacy = layout.legacy.map {
-            CGroupDirectory(hierarchy: $0.controllers.joined(separator: ","), path: "\($0.mountPoint)/\(path)")
-        }
-        return legacy + (layout.unified.map { [CGroupDirectory(hierarchy: "", path: "\($0)/\(path)")] } ?? [])
-    }
-
-    /// A manager for groups that were recorded earlier, for example to remove them.
-    public static func manager(recorded directories: [CGroupDirectory]) -> any CGroupManager {
-        if let only = directories.first, directories.count == 1, only.hierarchy.isEmpty {
-            return UnifiedCGroup(directory: only)
-        }
-        return LegacyCGroups(directories: directories)
-    }
-
-    /// All controllers, each in its own file.
-    static let controllers: [any Controller] = [
-        MemoryController(), CPUController(), CPUSetController(), PidsController(), DeviceController(),
-    ]
-}
-
+// The same for every version: which files there are follows from the directories.
 extension CGroupManager {
+    public func freeze() throws(SystemError) { try Freezer(directories).freeze() }
+
+    public func thaw() throws(SystemError) { try Freezer(directories).thaw() }
+
+    public func isFrozen() throws(SystemError) -> Bool { try Freezer(directories).isFrozen() }
+
+    public func statistics() throws(SystemError) -> CGroupStatistics { try CGroupStatistics(directories) }
+
+    public func watchMemory() throws(SystemError) -> MemoryWatcher { try MemoryWatcher(directories) }
+
     /// Kills every process in the groups and waits until they have ended; `false` after `milliseconds` without that.
     public func kill(milliseconds: Int = 5000) throws(SystemError) -> Bool {
         var waited = 0
@@ -117,24 +104,11 @@ extension CGroupManager {
             if processes.isEmpty { return true }
             if waited > milliseconds { return false }
             try CGroupFiles.killAll(processes, unified: directories.first { $0.hierarchy.isEmpty })
+            // What version 1 has frozen does not notice that it was killed.
+            if waited > 0, let freezer = Freezer(directories).legacy { try freezer.thaw() }
             pause(milliseconds: delay)
             waited += Int(delay)
             delay = min(delay * 2, 50)
         }
     }
-}
-
-/// A controller's part: which files hold its limits.
-protocol Controller: Sendable {
-    var name: String { get }
-    /// Whether the limits need this controller.
-    func isAsked(_ resources: Spec.Resources) -> Bool
-    func applyUnified(_ resources: Spec.Resources, to group: borrowing CGroupFiles) throws(SystemError)
-    func applyLegacy(_ resources: Spec.Resources, to group: borrowing CGroupFiles) throws(SystemError)
-}
-// TEMPORARY
-extension CGroupManager {
-    public func update(_ resources: Spec.Resources) throws(SystemError) -> [CGroupDirectory] { directories }
-    public func freeze() throws(SystemError) {}
-    public func thaw() throws(SystemError) {}
 }

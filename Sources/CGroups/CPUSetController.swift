@@ -9,22 +9,21 @@ struct CPUSetController: Controller {
     let name = "cpuset"
 
     func isAsked(_ resources: Spec.Resources) -> Bool {
-        resources.cpu?.cpus != nil || resources.cpu?.mems != nil
+        resources.cpu?.cpus?.isEmpty == false || resources.cpu?.mems?.isEmpty == false
     }
 
     func applyUnified(_ resources: Spec.Resources, to group: borrowing CGroupFiles) throws(SystemError) {
-        if let cpus = resources.cpu?.cpus { try group.write("cpuset.cpus", cpus) }
-        if let mems = resources.cpu?.mems { try group.write("cpuset.mems", mems) }
+        if let cpus = resources.cpu?.cpus, !cpus.isEmpty { try group.write("cpuset.cpus", cpus) }
+        if let mems = resources.cpu?.mems, !mems.isEmpty { try group.write("cpuset.mems", mems) }
     }
 
     func applyLegacy(_ resources: Spec.Resources, to group: borrowing CGroupFiles) throws(SystemError) {
-        // A new version 1 cpuset is empty and takes no process: it and the groups above get their parent's values.
-        try inherit(group.path)
-        if let cpus = resources.cpu?.cpus { try group.write("cpuset.cpus", cpus) }
-        if let mems = resources.cpu?.mems { try group.write("cpuset.mems", mems) }
+        if group.isNew { try CPUSetController.inherit(group.path) }
+        try applyUnified(resources, to: group)
     }
 
-    private func inherit(_ path: String) throws(SystemError) {
+    /// A new version 1 cpuset is empty and takes no process: it and the groups above get their parent's values.
+    static func inherit(_ path: String) throws(SystemError) {
         guard let slash = path.lastIndex(of: "/") else { return }
         let parentPath = String(path[..<slash])
         let parent = try CGroupFiles(parentPath)

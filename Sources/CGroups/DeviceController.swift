@@ -8,12 +8,14 @@ import OCI
 /// Which device nodes may be opened and made: `devices` on version 1, an eBPF program on version 2.
 struct DeviceController: Controller {
     let name = "devices"
-
     /// Version 2 has no such controller that would have to be there.
+    var unifiedName: String? { nil }
+
     func isAsked(_ resources: Spec.Resources) -> Bool { !resources.devices.isEmpty }
 
     func applyUnified(_ resources: Spec.Resources, to group: borrowing CGroupFiles) throws(SystemError) {
         if resources.devices.isEmpty { return }
+        for rule in resources.devices { try DeviceController.verify(rule) }
         let program = DeviceProgram(resources.devices)
         let loaded = program.instructions.withUnsafeBytes { bytes in
             bytes.baseAddress.map { zn_bpf_load_device($0, UInt32(program.instructions.count)) } ?? 0
@@ -21,101 +23,59 @@ struct DeviceController: Controller {
         let descriptor = Descriptor(owning: try check(loaded, "load device program", group.path))
         // bpf(2) wants a readable directory, not an O_PATH descriptor.
         let directory = try Descriptor.open(group.path, [.readOnly, .directory])
-        try check(zn_bpf_attach_device(directory.raw, descriptor.raw), "attach device program", group.path)
+        // All programs of a group must allow: one that stayed would still deny what the new rules allow.
+        var former = group.isNew ? [] : try DeviceController.programs(directory)
+        let replaced = former.popLast().map { Descriptor(owning: $0) }
+        for other in former {
+            let other = Descriptor(owning: other)
+            try check(zn_bpf_detach_device(directory.raw, other.raw), "detach device program", group.path)
+        }
+        // In place of the last, at once: no moment without a filter.
+        let number = Descriptor.number(of: replaced) ?? -1
+        try check(zn_bpf_attach_device(directory.raw, descriptor.raw, number), "attach device program", group.path)
+    }
+
+    /// Opens the programs that an earlier call attached; those of others, such as systemd's, stay.
+    static func programs(_ directory: borrowing Descriptor) throws(SystemError) -> [CInt] {
+        var ids = [UInt32](repeating: 0, count: 64)
+        let count = try check(zn_bpf_device_programs(directory.raw, &ids, 64), "query device programs")
+        var found: [CInt] = []
+        for id in ids.prefix(Int(count)) {
+            var isOurs = false
+            let program = zn_bpf_open_program(id, &isOurs)
+            if program < 0 { continue }
+            if isOurs { found.append(program) } else { _ = Descriptor(owning: program) }
+        }
+        return found
     }
 
     func applyLegacy(_ resources: Spec.Resources, to group: borrowing CGroupFiles) throws(SystemError) {
         if resources.devices.isEmpty { return }
+        let lines = try DeviceLines(resources.devices).lines
         let allow = try group.directory.open("devices.allow", [.writeOnly], resolve: .beneath)
         let deny = try group.directory.open("devices.deny", [.writeOnly], resolve: .beneath)
-        for rule in resources.devices {
-            let text = DeviceController.line(rule)
-            if rule.allow {
-                try allow.writeOnce(text, "\(group.path)/devices.allow")
+        for line in lines {
+            if line.allow {
+                try allow.writeOnce(line.text, "\(group.path)/devices.allow")
             } else {
-                try deny.writeOnce(text, "\(group.path)/devices.deny")
+                try deny.writeOnce(line.text, "\(group.path)/devices.deny")
             }
         }
     }
 
-    /// The rule as version 1 wants it: `c 1:3 rwm`, or `a` for everything.
-    static func line(_ rule: Spec.DeviceRule) -> String {
+    /// Refuses what neither version could express, instead of filtering something else than was meant.
+    static func verify(_ rule: Spec.DeviceRule) throws(SystemError) {
         let type = rule.type ?? "a"
-        let anyNumber = (rule.major ?? -1) < 0 && (rule.minor ?? -1) < 0
-        if type == "a" && anyNumber { return "a" }
-        let number = { (value: Int64?) in value.flatMap { $0 < 0 ? nil : String($0) } ?? "*" }
-        return "\(type) \(number(rule.major)):\(number(rule.minor)) \(rule.access ?? "rwm")"
-    }
-}
-
-/// An eBPF program of type `BPF_PROG_TYPE_CGROUP_DEVICE` that decides by rules of which the last match wins.
-struct DeviceProgram {
-    /// One `struct bpf_insn` each.
-    private(set) var instructions: [UInt64] = []
-
-    init(_ rules: [Spec.DeviceRule]) {
-        // struct bpf_cgroup_dev_ctx: access_type (access << 16 | type), major, minor. R1 points to it.
-        append(0x61, 2, 1)  // r2 = type, with the access above
-        append(0xbf, 3, 2)  // r3 = r2
-        append(0x57, 2, immediate: 0xffff)
-        append(0x77, 3, immediate: 16)  // r3 = access
-        append(0x61, 4, 1, offset: 4)  // r4 = major
-        append(0x61, 5, 1, offset: 8)  // r5 = minor
-        for rule in rules.reversed() {
-            append(rule)
-            // It decides everything that is left; the verifier refuses code that is never reached.
-            if DeviceProgram.isUnconditional(rule) { return }
+        guard ["a", "b", "c", "u"].contains(type) else {
+            throw SystemError("limit", "devices: type \"\(type)\" is none of a, b, c, u", .invalid)
         }
-        // No rule matches: as a new version 1 group, everything is allowed.
-        finish(allow: true)
-    }
-
-    private static func isUnconditional(_ rule: Spec.DeviceRule) -> Bool {
-        (rule.type ?? "a") == "a" && (rule.major ?? -1) < 0 && (rule.minor ?? -1) < 0 && accessMask(rule.access) == 7
-    }
-
-    private mutating func append(_ rule: Spec.DeviceRule) {
-        var tests: [(code: UInt8, register: UInt8, value: Int32)] = []
-        switch rule.type {
-        case "b": tests.append((0x55, 2, 1))  // jne
-        case "c", "u": tests.append((0x55, 2, 2))
-        default: break
+        for number in [rule.major, rule.minor] {
+            if let number, number < -1 || number > Int64(UInt32.max) {
+                throw SystemError("limit", "devices: \(number) is no device number", .invalid)
+            }
         }
-        if let major = rule.major, major >= 0 { tests.append((0x55, 4, Int32(truncatingIfNeeded: major))) }
-        if let minor = rule.minor, minor >= 0 { tests.append((0x55, 5, Int32(truncatingIfNeeded: minor))) }
-        let mask = DeviceProgram.accessMask(rule.access)
-        // Tests on type and numbers, two or three instructions for the access, two for the verdict.
-        let accessLength = mask == 7 ? 0 : 3
-        let end = tests.count + accessLength + 2
-        for (index, test) in tests.enumerated() {
-            append(test.code, test.register, offset: Int16(end - index - 1), immediate: test.value)
+        if let access = rule.access, access.isEmpty || !access.utf8.allSatisfy({ "rwm".utf8.contains($0) }) {
+            throw SystemError("limit", "devices: access \"\(access)\" is not of r, w and m", .invalid)
         }
-        if mask != 7 {
-            append(0xbf, 6, 3)  // r6 = access
-            // Allowed is only what the rule allows whole; denied is what it denies in part.
-            append(0x57, 6, immediate: rule.allow ? ~mask : mask)
-            append(rule.allow ? 0x55 : 0x15, 6, offset: 2, immediate: 0)
-        }
-        finish(allow: rule.allow)
-    }
-
-    private mutating func finish(allow: Bool) {
-        append(0xb7, 0, immediate: allow ? 1 : 0)
-        append(0x95, 0)
-    }
-
-    private mutating func append(
-        _ code: UInt8, _ destination: UInt8, _ source: UInt8 = 0, offset: Int16 = 0, immediate: Int32 = 0
-    ) {
-        let registers = UInt64(source << 4 | destination)
-        instructions.append(
-            UInt64(code) | registers << 8 | UInt64(UInt16(bitPattern: offset)) << 16
-                | UInt64(UInt32(bitPattern: immediate)) << 32)
-    }
-
-    /// `BPF_DEVCG_ACC_MKNOD`, `_READ`, `_WRITE`.
-    private static func accessMask(_ access: String?) -> Int32 {
-        guard let access else { return 7 }
-        return (access.contains("m") ? 1 : 0) | (access.contains("r") ? 2 : 0) | (access.contains("w") ? 4 : 0)
     }
 }

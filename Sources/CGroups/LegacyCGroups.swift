@@ -9,8 +9,12 @@ struct LegacyCGroups: CGroupManager {
     /// Used for every zone: fair shares of CPU, accounting of memory, the device filter, a count of tasks. The others
     /// are made only when a limit needs them, as every group costs a start some 50 µs.
     static let always: Set<String> = ["cpu", "memory", "devices", "pids"]
+    /// Used for every zone of an engine: besides, what its readers of statistics look at.
+    static let engine: Set<String> = always.union(["cpuacct", "blkio", "freezer"])
 
     let directories: [CGroupDirectory]
+    /// `nil` for groups that were recorded earlier: the host is looked at when it is needed.
+    private let layout: CGroupLayout?
 
     init(layout: CGroupLayout, path: String, wanted: Set<String>) {
         var wanted = wanted
@@ -24,22 +28,150 @@ struct LegacyCGroups: CGroupManager {
             directories.append(CGroupDirectory(hierarchy: "", path: "\(unified)/\(path)"))
         }
         self.directories = directories
+        self.layout = layout
     }
 
-    init(directories: [CGroupDirectory]) {
+    init(directories: [CGroupDirectory], layout: CGroupLayout? = nil) {
         self.directories = directories
+        self.layout = layout
     }
 
     func create(_ resources: Spec.Resources) throws(SystemError) {
+        let asked = CGroups.controllers.filter { $0.isAsked(resources) }
         for directory in directories {
-            try CGroupFiles.make(directory.path)
-            if directory.hierarchy.isEmpty { continue }
-            let group = try CGroupFiles(directory.path)
-            for controller in CGroups.controllers where directory.controllers.contains(controller.name) {
-                try controller.applyLegacy(resources, to: group)
+            let isNew = try CGroupFiles.make(directory.path)
+            if !directory.hierarchy.isEmpty { try apply(resources, asked, to: directory, isNew: isNew) }
+            if directory.hierarchy.isEmpty { try applyRest(resources, asked, to: directory, isNew: isNew) }
+        }
+    }
+
+    /// Opens a group only when something is to be written there.
+    private func apply(
+        _ resources: Spec.Resources,
+        _ asked: [any Controller],
+        to directory: CGroupDirectory,
+        isNew: Bool
+    ) throws(SystemError) {
+        let names = directory.controllers
+        if isNew, names.contains("cpuset"), !asked.contains(where: { $0.name == "cpuset" }) {
+            try CPUSetController.inherit(directory.path)
+        }
+        let asked = asked.filter { names.contains($0.name) }
+        if asked.isEmpty { return }
+        let group = try CGroupFiles(directory.path, isNew: isNew)
+        for controller in asked { try controller.applyLegacy(resources, to: group) }
+    }
+
+    /// On a hybrid host: the limits of controllers that no version 1 hierarchy has, and the `unified` map.
+    private func applyRest(
+        _ resources: Spec.Resources,
+        _ asked: [any Controller],
+        to directory: CGroupDirectory,
+        isNew: Bool
+    ) throws(SystemError) {
+        let rest = asked.filter { controller in !directories.contains { $0.controllers.contains(controller.name) } }
+        if rest.isEmpty && resources.unified.isEmpty { return }
+        try LegacyCGroups.checkUnified(resources, directories.flatMap(\.controllers))
+        try UnifiedCGroup(directory: directory, root: layout?.unified)
+            .apply(resources, rest, to: try CGroupFiles(directory.path, isNew: isNew))
+    }
+
+    /// The `unified` map names files of version 2, whose controllers may be in use by version 1 here.
+    static func checkUnified(_ resources: Spec.Resources, _ legacy: [String]) throws(SystemError) {
+        for name in resources.unified.keys.sorted() {
+            guard let controller = try UnifiedCGroup.controller(of: name) else { continue }
+            let former = controller == "io" ? "blkio" : controller
+            if legacy.contains(former) {
+                throw SystemError(
+                    "limit", "unified: \(name) needs cgroup version 2, and \(former) is in use by version 1 here",
+                    .notSupported)
             }
         }
     }
+
+    // MARK: Changes
+
+    func update(_ resources: Spec.Resources) throws(SystemError) -> [CGroupDirectory] {
+        let asked = CGroups.controllers.filter { $0.isAsked(resources) }
+        var result = directories
+        for controller in asked where !result.contains(where: { $0.controllers.contains(controller.name) }) {
+            if let added = try added(controller.name, resources, asked) { result.insert(added, at: 0) }
+        }
+        if !resources.unified.isEmpty, !directories.contains(where: \.hierarchy.isEmpty) {
+            throw SystemError("limit", "unified is for cgroup version 2", .notSupported)
+        }
+        for directory in directories where !directory.hierarchy.isEmpty {
+            try apply(resources, asked, to: directory, isNew: false)
+        }
+        let after = LegacyCGroups(directories: result, layout: layout)
+        for directory in directories where directory.hierarchy.isEmpty {
+            try after.applyRest(resources, asked, to: directory, isNew: false)
+        }
+        return result
+    }
+
+    /// Makes a group that the zone did without until now, and moves the zone into it; `nil` where the version 2 group
+    /// has the controller.
+    private func added(
+        _ name: String, _ resources: Spec.Resources, _ asked: [any Controller]
+    ) throws(SystemError) -> CGroupDirectory? {
+        let layout = try knownLayout()
+        guard let hierarchy = layout.legacy.first(where: { $0.controllers.contains(name) }) else {
+            try CGroups.requireUnified(name, layout)
+            return nil
+        }
+        let path = "\(hierarchy.mountPoint)/\(try relativePath(layout))"
+        let directory = CGroupDirectory(hierarchy: hierarchy.controllers.joined(separator: ","), path: path)
+        // Limits first, so that nothing runs in the group without them.
+        let isNew = try CGroupFiles.make(path)
+        do throws(SystemError) {
+            try apply(resources, asked, to: directory, isNew: isNew)
+        } catch {
+            if isNew { try? CGroupFiles.remove(path) }
+            throw error
+        }
+        try moveAll(into: directory, hierarchy, isNew: isNew)
+        return directory
+    }
+
+    private func moveAll(
+        into directory: CGroupDirectory, _ hierarchy: CGroupLayout.Hierarchy, isNew: Bool
+    ) throws(SystemError) {
+        guard let first = try processes().first(where: { $0 > 0 }) else { return }
+        let before = try CGroupMembership(of: first).path(in: hierarchy.controllers)
+        do throws(SystemError) {
+            try CGroupFiles.moveAll({ () throws(SystemError) in try processes() }, into: directory.path)
+        } catch {
+            // Nobody would know of the group: back, as far as it goes.
+            if isNew, let before {
+                let list = { () throws(SystemError) in try CGroupFiles.processes(directory.path) }
+                try? CGroupFiles.moveAll(list, into: hierarchy.mountPoint + before)
+                try? CGroupFiles.remove(directory.path)
+            }
+            throw error
+        }
+    }
+
+    private func knownLayout() throws(SystemError) -> CGroupLayout {
+        if let layout { return layout }
+        return try CGroupLayout.ofHost()
+    }
+
+    /// Where the groups are below each hierarchy's root: the same everywhere.
+    private func relativePath(_ layout: CGroupLayout) throws(SystemError) -> String {
+        for directory in directories {
+            let point =
+                directory.hierarchy.isEmpty
+                ? layout.unified
+                : layout.legacy.first { $0.controllers == directory.controllers }?.mountPoint
+            if let point, directory.path.hasPrefix(point + "/") {
+                return String(directory.path.dropFirst(point.count + 1))
+            }
+        }
+        throw SystemError("find", "the zone's groups among this host's hierarchies", .noEntry)
+    }
+
+    // MARK: Processes
 
     func open() throws(SystemError) -> CGroupHandles {
         var handles = CGroupHandles()
@@ -71,5 +203,6 @@ struct LegacyCGroups: CGroupManager {
 }
 
 extension CGroupDirectory {
-    fileprivate var controllers: [String] { hierarchy.split(separator: ",").map(String.init) }
+    /// Empty for version 2.
+    var controllers: [String] { hierarchy.split(separator: ",").map(String.init) }
 }

@@ -11,7 +11,7 @@ struct PidsController: Controller {
     func isAsked(_ resources: Spec.Resources) -> Bool { resources.pids != nil }
 
     func applyUnified(_ resources: Spec.Resources, to group: borrowing CGroupFiles) throws(SystemError) {
-        guard let limit = resources.pids?.limit else { return }
+        guard let limit = resources.pids?.limit, limit > 0 || !group.isNew else { return }
         try group.write("pids.max", limit > 0 ? String(limit) : "max")
     }
 

@@ -11,9 +11,12 @@
 #include <linux/seccomp.h>
 #include <poll.h>
 #include <sched.h>
+#include <spawn.h>
 #include <stdlib.h>
 #include <string.h>
+#include <sys/eventfd.h>
 #include <sys/file.h>
+#include <sys/inotify.h>
 #include <sys/ioctl.h>
 #include <sys/mman.h>
 #include <sys/mount.h>
@@ -221,6 +224,9 @@ int zn_seccomp_filter(const void *instructions, unsigned short count, unsigned i
     struct sock_fprog program = {count, (struct sock_filter *)instructions};
     return (int)RESULT(syscall(SYS_seccomp, SECCOMP_SET_MODE_FILTER, flags, &program));
 }
+int zn_spawn_close_from(void *actions, int first) {
+    return -posix_spawn_file_actions_addclosefrom_np((posix_spawn_file_actions_t *)actions, first);
+}
 int zn_reset_signals(void) {
     struct sigaction action;
     memset(&action, 0, sizeof action);
@@ -347,15 +353,56 @@ int zn_bpf_load_device(const void *instructions, uint32_t count) {
     memcpy(attributes.prog_name, "zone_devices", sizeof "zone_devices");
     return (int)RESULT(syscall(SYS_bpf, BPF_PROG_LOAD, &attributes, sizeof attributes));
 }
-int zn_bpf_attach_device(int cgroup_fd, int program_fd) {
+int zn_bpf_attach_device(int cgroup_fd, int program_fd, int replaced_fd) {
     union bpf_attr attributes;
     memset(&attributes, 0, sizeof attributes);
     attributes.target_fd = (uint32_t)cgroup_fd;
     attributes.attach_bpf_fd = (uint32_t)program_fd;
     attributes.attach_type = BPF_CGROUP_DEVICE;
-    attributes.attach_flags = BPF_F_ALLOW_MULTI;
+    attributes.attach_flags = BPF_F_ALLOW_MULTI | (replaced_fd < 0 ? 0 : BPF_F_REPLACE);
+    if (replaced_fd >= 0) attributes.replace_bpf_fd = (uint32_t)replaced_fd;
     return (int)RESULT(syscall(SYS_bpf, BPF_PROG_ATTACH, &attributes, sizeof attributes));
 }
+int zn_bpf_detach_device(int cgroup_fd, int program_fd) {
+    union bpf_attr attributes;
+    memset(&attributes, 0, sizeof attributes);
+    attributes.target_fd = (uint32_t)cgroup_fd;
+    attributes.attach_bpf_fd = (uint32_t)program_fd;
+    attributes.attach_type = BPF_CGROUP_DEVICE;
+    return (int)RESULT(syscall(SYS_bpf, BPF_PROG_DETACH, &attributes, sizeof attributes));
+}
+int zn_bpf_device_programs(int cgroup_fd, uint32_t *ids, uint32_t count) {
+    union bpf_attr attributes;
+    memset(&attributes, 0, sizeof attributes);
+    attributes.query.target_fd = (uint32_t)cgroup_fd;
+    attributes.query.attach_type = BPF_CGROUP_DEVICE;
+    attributes.query.prog_ids = (uint64_t)(uintptr_t)ids;
+    attributes.query.prog_cnt = count;
+    int result = (int)RESULT(syscall(SYS_bpf, BPF_PROG_QUERY, &attributes, sizeof attributes));
+    return result < 0 ? result : (int)attributes.query.prog_cnt;
+}
+int zn_bpf_open_program(uint32_t id, bool *ours) {
+    union bpf_attr attributes;
+    memset(&attributes, 0, sizeof attributes);
+    attributes.prog_id = id;
+    int fd = (int)RESULT(syscall(SYS_bpf, BPF_PROG_GET_FD_BY_ID, &attributes, sizeof attributes));
+    if (fd < 0) return fd;
+    struct bpf_prog_info info;
+    memset(&info, 0, sizeof info);
+    memset(&attributes, 0, sizeof attributes);
+    attributes.info.bpf_fd = (uint32_t)fd;
+    attributes.info.info_len = sizeof info;
+    attributes.info.info = (uint64_t)(uintptr_t)&info;
+    long result = RESULT(syscall(SYS_bpf, BPF_OBJ_GET_INFO_BY_FD, &attributes, sizeof attributes));
+    *ours = result >= 0 && strcmp(info.name, "zone_devices") == 0;
+    return fd;
+}
+
+// --- Notifications -------------------------------------------------------------------------------------------------
+
+int zn_eventfd(void) { return RESULT(eventfd(0, EFD_CLOEXEC | EFD_NONBLOCK)); }
+int zn_inotify(void) { return RESULT(inotify_init1(IN_CLOEXEC | IN_NONBLOCK)); }
+int zn_inotify_watch(int fd, const char *path, uint32_t events) { return RESULT(inotify_add_watch(fd, path, events)); }
 
 // --- KVM -----------------------------------------------------------------------------------------------------------
 

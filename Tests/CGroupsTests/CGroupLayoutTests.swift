@@ -3,6 +3,7 @@
 
 import LinuxSystem
 import OCI
+import TestSupport
 import Testing
 
 @testable import CGroups
@@ -50,6 +51,16 @@ import Testing
         #expect(found.legacy.map(\.controllers) == [["cpu", "cpuacct"], ["net_cls", "net_prio"]])
         let groups = CGroups.manager(found, path: "zonectl/z").directories
         #expect(groups == [CGroupDirectory(hierarchy: "cpu,cpuacct", path: "/sys/fs/cgroup/cpu,cpuacct/zonectl/z")])
+    }
+
+    /// The kernel escapes blank, tab, new line and backslash.
+    @Test(arguments: [
+        ("/mnt/a\\040b", "/mnt/a b"), ("/mnt/a\\134040", "/mnt/a\\040"), ("/m\\011\\012", "/m\t\n"),
+        ("/m\\04", "/m\\04"),
+        ("/m\\999", "/m\\999"),
+    ])
+    func mountPointsAreDecoded(_ text: String, _ path: String) {
+        #expect(layout(["35 24 0:30 / \(text) rw - cgroup2 cgroup2 rw"]).unified == path)
     }
 
     /// Bind mounts of one group, as a container has them, are no place for ours; nor is a second mount of a hierarchy.
@@ -101,6 +112,59 @@ import Testing
         let placed = try CGroups.manager(Self.full, path: "zonectl/z", for: resources)
         #expect(placed.directories.map(\.hierarchy).contains("cpuset"))
         #expect(placed.directories.last == CGroupDirectory(hierarchy: "", path: "/u/zonectl/z"))
+    }
+
+    @Test func enginesGetWhatTheirReadersLookAt() throws {
+        let plain = try CGroups.engineManager(Self.full, path: "e/z", for: Spec.Resources())
+        #expect(
+            plain.directories.map(\.hierarchy) == ["cpu", "cpuacct", "memory", "devices", "freezer", "pids", ""])
+        var resources = Spec.Resources()
+        resources.cpu = Spec.CPU()
+        resources.cpu?.mems = "0"
+        let placed = try CGroups.engineManager(Self.full, path: "e/z", for: resources)
+        #expect(placed.directories.map(\.hierarchy).contains("cpuset"))
+    }
+
+    /// On a hybrid host the version 2 hierarchy may have what version 1 has not.
+    @Test func version2HelpsOut() throws {
+        let folder = try TemporaryFolder()
+        try folder.write("u/cgroup.controllers", "hugetlb\n")
+        try folder.write("u/cgroup.subtree_control")
+        try folder.write("u/z/hugetlb.2MB.max")
+        try folder.write("u/z/hugetlb.2MB.current")
+        try folder.write("m/z/memory.limit_in_bytes")
+        let layout = CGroupLayout(
+            unified: "\(folder.path)/u", legacy: [.init(controllers: ["memory"], mountPoint: "\(folder.path)/m")])
+        var resources = Spec.Resources()
+        resources.hugepageLimits = [.init()]
+        resources.hugepageLimits[0].pageSize = "2MB"
+        resources.hugepageLimits[0].limit = 2_097_152
+        resources.unified = ["hugetlb.2MB.current": "7"]
+        try CGroups.engineManager(layout, path: "z", for: resources).create(resources)
+        #expect(try folder.read("u/cgroup.subtree_control") == "+hugetlb")
+        #expect(try folder.read("u/z/hugetlb.2MB.max") == "2097152")
+        #expect(try folder.read("u/z/hugetlb.2MB.current") == "7")
+        // What version 1 has in use is not there in version 2.
+        resources.unified = ["memory.max": "1"]
+        let error = #expect(throws: SystemError.self) {
+            _ = try CGroups.engineManager(layout, path: "z", for: resources)
+        }
+        #expect(error?.errno == .notSupported)
+        let without = CGroupLayout(unified: nil, legacy: layout.legacy)
+        #expect(throws: SystemError.self) { _ = try CGroups.engineManager(without, path: "z", for: resources) }
+    }
+
+    @Test func disabledMeansNone() throws {
+        let manager = CGroups.disabled()
+        try manager.create(Spec.Resources())
+        #expect(manager.directories.isEmpty)
+        #expect(try manager.processes().isEmpty && manager.statistics() == CGroupStatistics())
+        #expect(try manager.open().unified == nil)
+        var resources = Spec.Resources()
+        resources.pids = Spec.Pids(limit: 5)
+        let error = #expect(throws: SystemError.self) { try manager.create(resources) }
+        #expect(error?.errno == .notSupported && error?.subject.contains("pids") == true)
+        #expect(throws: SystemError.self) { try manager.freeze() }
     }
 
     @Test func withoutVersion2OthersStandIn() {

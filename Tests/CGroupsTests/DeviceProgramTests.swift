@@ -11,16 +11,50 @@ import Testing
 @Suite struct DeviceProgramTests {
     @Test(
         arguments: [
-            (.init(allow: true), "a"), (.init(allow: false, access: "rwm"), "a"),
-            (.init(allow: true, type: "a", major: -1, minor: -1), "a"),
-            (.init(allow: true, type: "c", major: 1, minor: 3, access: "rw"), "c 1:3 rw"),
-            (.init(allow: true, type: "c", major: 136, minor: -1, access: "rwm"), "c 136:* rwm"),
-            (.init(allow: true, type: "b", access: "m"), "b *:* m"),
-            (.init(allow: true, type: "b", minor: 5), "b *:5 rwm"),
-            (.init(allow: false, major: 8), "a 8:* rwm"),
-        ] as [(Spec.DeviceRule, String)])
-    func version1TakesLines(_ rule: Spec.DeviceRule, _ line: String) {
-        #expect(DeviceController.line(rule) == line)
+            (.init(allow: true), ["a"]), (.init(allow: false, access: "rwm"), ["a"]),
+            (.init(allow: true, type: "a", major: -1, minor: -1), ["a"]),
+            (.init(allow: true, type: "c", major: 1, minor: 3, access: "rw"), ["c 1:3 rw"]),
+            (.init(allow: true, type: "u", major: 1, minor: 3, access: "rw"), ["c 1:3 rw"]),
+            (.init(allow: true, type: "c", major: 136, minor: -1, access: "rwm"), ["c 136:* rwm"]),
+            (.init(allow: true, type: "b", access: "m"), ["b *:* m"]),
+            (.init(allow: true, type: "b", minor: 5), ["b *:5 rwm"]),
+            // Version 1 would take these for all devices if they began with `a`.
+            (.init(allow: true, access: "m"), ["b *:* m", "c *:* m"]),
+            (.init(allow: false, major: 8), ["b 8:* rwm", "c 8:* rwm"]),
+            (.init(allow: true, type: "a", major: 1, minor: 3), ["b 1:3 rwm", "c 1:3 rwm"]),
+        ] as [(Spec.DeviceRule, [String])])
+    func version1TakesLines(_ rule: Spec.DeviceRule, _ lines: [String]) throws {
+        #expect(try DeviceLines([.init(allow: !rule.allow), rule]).lines.dropFirst().map(\.text) == lines)
+    }
+
+    @Test(
+        arguments: [
+            .init(allow: true, type: "p"), .init(allow: true, type: ""), .init(allow: true, access: ""),
+            .init(allow: true, access: "rx"), .init(allow: true, major: -2),
+            // Cut to 32 bits this would be /dev/null.
+            .init(allow: true, type: "c", major: 0x1_0000_0001, minor: 3),
+        ] as [Spec.DeviceRule])
+    func rulesThatMeanNothingAreRefused(_ rule: Spec.DeviceRule) {
+        #expect(throws: SystemError.self) { try DeviceController.verify(rule) }
+        #expect(throws: SystemError.self) { try DeviceLines([rule]) }
+    }
+
+    /// The kernel takes only whole exceptions back, and says nothing where there is none.
+    @Test func version1CannotCutARule() throws {
+        let all = Spec.DeviceRule(allow: false)
+        let wide = Spec.DeviceRule(allow: true, type: "c", access: "rw")
+        let part = Spec.DeviceRule(allow: false, type: "c", major: 1, minor: 3, access: "w")
+        let error = #expect(throws: SystemError.self) { try DeviceLines([all, wide, part]) }
+        #expect(error?.errno == .notSupported)
+        #expect(throws: SystemError.self) {
+            try DeviceLines([
+                .init(allow: true), .init(allow: false, type: "b", major: 8), .init(allow: true, type: "b"),
+            ])
+        }
+        // The same place, another type, a rule taken back before: nothing to cut.
+        let exact = Spec.DeviceRule(allow: false, type: "c", access: "rw")
+        #expect(try DeviceLines([all, wide, exact, part]).lines.count == 4)
+        #expect(try DeviceLines([all, wide, .init(allow: false, type: "b", major: 1)]).lines.count == 3)
     }
 
     @Test func version1GetsEachRuleInItsFile() throws {

@@ -123,6 +123,8 @@ int zn_setrlimit(int resource, uint64_t soft, uint64_t hard);
 int zn_prctl(int option, unsigned long a, unsigned long b, unsigned long c, unsigned long d);
 int zn_seccomp_filter(const void *_Nonnull instructions, unsigned short count, unsigned int flags);
 int zn_reset_signals(void);
+/// Adds to a `posix_spawn_file_actions_t` that every descriptor from `first` on is closed (glibc 2.34).
+int zn_spawn_close_from(void *_Nonnull actions, int first);
 int zn_keyctl_join_session(const char *_Nonnull name);
 
 // Waiting and terminals.
@@ -145,7 +147,18 @@ ssize_t zn_receive_fd(int socket, void *_Nonnull buffer, size_t size, int *_Nonn
 
 // eBPF device programs (bpf(2), BPF_PROG_TYPE_CGROUP_DEVICE).
 int zn_bpf_load_device(const void *_Nonnull instructions, uint32_t count);
-int zn_bpf_attach_device(int cgroup_fd, int program_fd);
+/// Attaches a program beside the others of the group, or in place of the attached `replaced_fd` where that is not negative.
+int zn_bpf_attach_device(int cgroup_fd, int program_fd, int replaced_fd);
+int zn_bpf_detach_device(int cgroup_fd, int program_fd);
+/// Returns how many device programs the group has itself, and the numbers of the first `count`.
+int zn_bpf_device_programs(int cgroup_fd, uint32_t *_Nonnull ids, uint32_t count);
+/// Opens a program; `*ours` says whether `zn_bpf_load_device` loaded it.
+int zn_bpf_open_program(uint32_t id, bool *_Nonnull ours);
+
+// Notifications.
+int zn_eventfd(void);
+int zn_inotify(void);
+int zn_inotify_watch(int fd, const char *_Nonnull path, uint32_t events);
 
 // Virtual machines (/dev/kvm, the kernel's Documentation/virt/kvm/api.rst).
 // Requests whose numbers are computed by macros.

@@ -1,0 +1,66 @@
+// SPDX-License-Identifier: Apache-2.0
+// SPDX-FileCopyrightText: ZoneRuntime authors
+
+public import LinuxSystem
+public import OCI
+
+/// Makes the manager that suits the host.
+public enum CGroups {
+    /// `path` is relative to each hierarchy's root, without `.` or `..`.
+    public static func manager(_ layout: CGroupLayout, path: String) -> any CGroupManager {
+        if layout.isUnified, let unified = layout.unified { return UnifiedCGroup(root: unified, path: path) }
+        return LegacyCGroups(layout: layout, path: path, wanted: LegacyCGroups.always)
+    }
+
+    /// The same with the hierarchies that some limits need besides.
+    public static func manager(
+        _ layout: CGroupLayout,
+        path: String,
+        for resources: Spec.Resources
+    ) throws(SystemError) -> any CGroupManager {
+        if layout.isUnified { return manager(layout, path: path) }
+        let asked = try asked(resources, layout)
+        return LegacyCGroups(layout: layout, path: path, wanted: LegacyCGroups.always.union(asked))
+    }
+
+    /// For engines, whose readers of statistics expect more: every controller of version 2 that the host passes on; of
+    /// version 1 every hierarchy but those that are made only when `resources` ask (cpuset, perf_event, net_cls,
+    /// net_prio, hugetlb, rdma, misc). `path` is relative to each hierarchy's root, see ``CGroupPath``.
+    public static func engineManager(
+        _ layout: CGroupLayout,
+        path: String,
+        for resources: Spec.Resources
+    ) throws(SystemError) -> any CGroupManager {
+        if layout.isUnified, let unified = layout.unified {
+            return UnifiedCGroup(root: unified, path: path, wanted: UnifiedCGroup.engine)
+        }
+        let asked = try asked(resources, layout)
+        return LegacyCGroups(layout: layout, path: path, wanted: LegacyCGroups.engine.union(asked))
+    }
+
+    /// No group at all. Limits are refused with `.notSupported`, statistics are zero.
+    public static func disabled() -> any CGroupManager {
+        DisabledCGroups()
+    }
+
+    /// Where a zone's groups can be, whatever limits it was started with: for one whose record is lost.
+    public static func everyPossible(_ layout: CGroupLayout, path: String) -> [CGroupDirectory] {
+        let legacy = layout.legacy.map {
+            CGroupDirectory(hierarchy: $0.controllers.joined(separator: ","), path: "\($0.mountPoint)/\(path)")
+        }
+        return legacy + (layout.unified.map { [CGroupDirectory(hierarchy: "", path: "\($0)/\(path)")] } ?? [])
+    }
+
+    /// A manager for groups that were recorded earlier, for example to remove them.
+    public static func manager(recorded directories: [CGroupDirectory]) -> any CGroupManager {
+        if let only = directories.first, directories.count == 1, only.hierarchy.isEmpty {
+            return UnifiedCGroup(directory: only)
+        }
+        return directories.isEmpty ? DisabledCGroups() : LegacyCGroups(directories: directories)
+    }
+}
+
+extension CGroupLayout {
+    /// Whether the host has version 2 alone.
+    public var isUnified: Bool { legacy.isEmpty && unified != nil }
+}
