@@ -65,19 +65,6 @@ public enum Capability {
 /// Gives up what the program must not have.
 enum Privileges {
     static func setLimits(_ process: ProcessPlan) throws(LaunchFailure) {
-        if let value = process.oomScoreAdjustment {
-            // procfs of the zone; a zone without one cannot have its score changed from inside.
-            let file = Descriptor(
-                owning: try attempt(.oomScore, zn_openat(AT_FDCWD, "/proc/self/oom_score_adj", O_WRONLY | O_CLOEXEC, 0))
-            )
-            // It must be procfs, whatever the image put at /proc. The constant is PROC_SUPER_MAGIC.
-            var magic: Int64 = 0
-            try attempt(.oomScore, zn_fstatfs_magic(file.raw, &magic))
-            guard magic == 0x9fa0 else { throw LaunchFailure(.oomScore, .noDevice) }
-            let text = String(value)
-            let written = text.withCString { zn_write(file.raw, $0, text.utf8.count) }
-            try attempt(.oomScore, CInt(truncatingIfNeeded: written))
-        }
         for (index, limit) in process.limits.enumerated() where try !isForLater(limit) {
             try attempt(.limit, zn_setrlimit(limit.resource, limit.soft, limit.hard), index: index)
         }
@@ -100,7 +87,11 @@ enum Privileges {
     }
 
     /// Changes to the user and reduces the capabilities to the plan's.
-    static func drop(_ process: ProcessPlan, _ identity: Identity) throws(LaunchFailure) {
+    static func drop(
+        _ process: ProcessPlan,
+        _ identity: Identity,
+        _ channel: borrowing Channel
+    ) throws(LaunchFailure) {
         // Keep permitted capabilities across the change of uid; execve clears the flag.
         try attempt(.setIdentity, zn_prctl(8 /* PR_SET_KEEPCAPS */, 1, 0, 0, 0))
         if let plan = process.capabilities { try dropBounding(plan) }
@@ -116,7 +107,7 @@ enum Privileges {
                 loading.permitted = loading.effective | (process.capabilities?.permitted ?? 0)
                 try set(loading)
             }
-            try loadFilter(process)
+            try loadFilter(process, channel)
         }
         if let plan = process.capabilities { try set(identity.uid == 0 ? plan : plan.ofOrdinaryUser) }
         if process.setsNoNewPrivileges {
@@ -124,13 +115,25 @@ enum Privileges {
         }
     }
 
-    static func loadFilter(_ process: ProcessPlan) throws(LaunchFailure) {
+    /// Loads the filter. The descriptor of its notifications, if it has some, goes to the listener by way of the parent;
+    /// so no filter may notify about sendmsg(2): ``SeccompProgram`` refuses those that do.
+    static func loadFilter(_ process: ProcessPlan, _ channel: borrowing Channel) throws(LaunchFailure) {
         guard let filter = process.seccomp else { return }
         let result = filter.instructions.withUnsafeBytes { bytes in
             // 8 bytes an instruction; the kernel's own limit is 4096 of them.
             bytes.baseAddress.map { zn_seccomp_filter($0, UInt16(clamping: bytes.count / 8), filter.flags) } ?? 0
         }
         try attempt(.seccomp, result)
+        guard filter.flags & SeccompListener.filterFlag != 0 else { return }
+        let notifications = Descriptor(owning: result)
+        var message = Message(.notifications)
+        do throws(SystemError) {
+            try withUnsafeBytes(of: &message) { (bytes) throws(SystemError) in
+                try channel.send(bytes, descriptor: notifications.raw)
+            }
+        } catch {
+            throw LaunchFailure(.seccomp, error.errno)
+        }
     }
 
     private static func dropBounding(_ plan: CapabilityPlan) throws(LaunchFailure) {

@@ -38,6 +38,7 @@ enum ChildSetup {
         _ = umask(0)
         // The caller's keys are not the zone's. Without keys in the kernel, or room for one more, there are none to give.
         if plan.makesKeyring { _ = zn_keyctl_join_session("zone") }
+        let attributes = try AttributeSetup(plan.process.attributes)
         // Groups before namespaces: the tasks files are the host's, and a new cgroup namespace is rooted where we are.
         try joinControlGroups(plan)
         try namespaces.enter(plan, channel)
@@ -62,15 +63,16 @@ enum ChildSetup {
         try MaskSetup(root: root.raw).maskAll(plan)
         try WorkingDirectory.makeIfWanted(plan.process, root: root.raw)
         // Last of the mounts: making mount points and directories needs a writable root.
-        try mounted.sealAll(plan.mounts, root: plan.root)
+        try mounted.sealAll(plan)
         // The program looks up its user in the zone's own files.
         let identity = try UserLookup.resolve(plan.process.user, root: root.raw)
         // Needs CAP_SYS_RESOURCE, so before the capabilities go.
         try Privileges.setLimits(plan.process)
+        try attributes.apply(plan.process.attributes)
         try StandardStreams.install(plan.process, console: console, uid: identity.uid)
         // Children of this process are the zone's from here on. Needs CAP_SYS_ADMIN, so before the capabilities go too.
         if plan.entersRunningZone { try joinProcesses(plan) }
-        try Privileges.drop(plan.process, identity)
+        try Privileges.drop(plan.process, identity, channel)
         // As the user, so that a directory it may not enter is refused; verified to be inside (CVE-2024-21626).
         try WorkingDirectory.enter(plan.process, root: root.raw)
         _ = umask(mode_t(plan.process.umask))
@@ -91,7 +93,7 @@ enum ChildSetup {
         if plan.process.hasTerminal { try attempt(.standardStreams, Terminal.takeControl(of: 0)) }
         if plan.process.runsInit { try InitProcess.startProgramBelow(plan.process, channel: channel) }
         // After the last message: a filter need not allow what the handshake does.
-        if plan.process.setsNoNewPrivileges { try Privileges.loadFilter(plan.process) }
+        if plan.process.setsNoNewPrivileges { try Privileges.loadFilter(plan.process, channel) }
         // Last, as nothing can be opened below a small limit.
         try Privileges.setDescriptorLimit(plan.process)
         try program.execute()

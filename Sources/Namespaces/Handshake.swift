@@ -37,6 +37,8 @@ struct Message {
         case replaced = 5
         case unshared = 6
         case hooks = 7
+        /// The descriptor of the seccomp filter's notifications.
+        case notifications = 8
     }
 
     var kind: UInt32
@@ -72,6 +74,7 @@ public enum LaunchStep: UInt32, Sendable, CaseIterable {
     case hostname
     case loopback
     case mount
+    case copyUp
     case device
     case deviceLink
     case console
@@ -80,8 +83,14 @@ public enum LaunchStep: UInt32, Sendable, CaseIterable {
     case maskedPath
     case readonlyPath
     case sealMount
+    case rootPropagation
     case oomScore
     case limit
+    case affinity
+    case scheduler
+    case ioPriority
+    case personality
+    case securityLabel
     case standardStreams
     case user
     case groups

@@ -23,7 +23,7 @@ enum InitProcess {
             try attempt(.initProcess, zn_sigmask(0))
             return
         }
-        if process.setsNoNewPrivileges { try Privileges.loadFilter(process) }
+        if process.setsNoNewPrivileges { try Privileges.loadFilter(process, channel) }
         // The channel too: the parent takes its end as the sign that the program runs.
         _ = zn_close_range(3, .max, 0)
         supervise(pid)

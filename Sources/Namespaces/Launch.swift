@@ -11,13 +11,22 @@ public struct LaunchingProcess: ~Copyable {
     public private(set) var process: ProcessHandle
     private let channel: Channel
     private let description: LaunchDescription
+    private let duties: ParentDuties
+    private let listener: SeccompListener?
     private var terminal: Descriptor?
     private var isReleased = false
 
-    private init(process: consuming ProcessHandle, channel: consuming Channel, description: LaunchDescription) {
+    private init(
+        process: consuming ProcessHandle,
+        channel: consuming Channel,
+        description: LaunchDescription,
+        _ plan: borrowing LaunchPlan
+    ) {
         self.process = process
         self.channel = channel
         self.description = description
+        duties = ParentDuties(plan)
+        listener = plan.process.seccompListener
     }
 
     /// Clones the child, which begins its setup at once.
@@ -29,10 +38,12 @@ public struct LaunchingProcess: ~Copyable {
             let childChannel = Channel(owning: childEnd)
             let flags = NamespaceSetup(plan).forClone.rawValue
             var pidfd: CInt = -1
+            let cpus = try CPUSet.replace(by: plan.process.attributes.initialAffinity)
             let pid = try check(zn_clone3(flags, &pidfd, plan.cgroup.unified ?? -1), "clone3")
             if pid == 0 { ChildSetup.run(plan, channel: childChannel, parentEnd: channel.raw) }
             let handle = ProcessHandle(pid: pid, pidfd: Descriptor(owning: pidfd))
-            return LaunchingProcess(process: handle, channel: channel, description: description)
+            _ = try CPUSet.replace(by: cpus)
+            return LaunchingProcess(process: handle, channel: channel, description: description, plan)
         } catch {
             throw LaunchError(error)
         }
@@ -58,9 +69,13 @@ public struct LaunchingProcess: ~Copyable {
     public mutating func nextRequest(interruptedBy signals: borrowing SignalQueue) throws(LaunchError) -> Request {
         while let message = try receive(signals) {
             switch message {
-            case .unshared: return .prepare
+            case .unshared:
+                try duties.raiseLimits(of: process.pid)
+                return .prepare
             case .hooks: return .runHooks
-            case .ready: return .release
+            case .ready:
+                try duties.adjustOOMScore(of: process.pid)
+                return .release
             default: continue
             }
         }
@@ -116,6 +131,11 @@ public struct LaunchingProcess: ~Copyable {
         switch kind {
         case .failed: throw description.error(message)
         case .console: terminal = descriptor.take()
+        case .notifications:
+            // At once: the program may not get far without an answer.
+            if let listener, let notifications = descriptor.take() {
+                try listener.forward(notifications, pid: process.pid)
+            }
         case .replaced:
             if let pidfd = descriptor.take() { replaceProcess(pid: message.index, pidfd: pidfd) }
         default: break

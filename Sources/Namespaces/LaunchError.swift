@@ -53,12 +53,7 @@ public struct LaunchDescription {
             startContainerHooks: plan.hooks.startContainer.map(\.path))
         joins = plan.joins.map(\.name)
         createContainerHooks = plan.hooks.createContainer.map(\.path)
-        mounts = plan.mounts.map { mount in
-            switch mount.source {
-            case .tree: mount.target
-            case .fileSystem(let type, _): "\(mount.target) (\(type))"
-            }
-        }
+        mounts = plan.mounts.map(\.description)
         devices = plan.devices.map(\.path)
         maskedPaths = plan.maskedPaths
         readonlyPaths = plan.readonlyPaths
@@ -92,11 +87,21 @@ public struct LaunchDescription {
         case .mount where errno == .loop && index < mounts.count && index >= 0:
             sentence =
                 "mount on \(mounts[index]): the path leads through a symbolic link of the image's, which could redirect it"
+        case .mount where errno == .notPermitted && ownedByNamespaces(index):
+            sentence =
+                "mount on \(mounts[index]): \(reason.lowercased()): the zone's user namespace must own the namespaces "
+                + "that it shows: give the zone new ones, or bind-mount the host's"
         default:
             let subject = subject(step, index)
             sentence = "\(step.attempt)\(subject.isEmpty ? "" : " \(subject)"): \(reason)"
         }
         return LaunchError(step: step, errno: errno, sentence: sentence)
+    }
+
+    /// File systems that show a pid, network or ipc namespace, and are only for who is root over it.
+    private func ownedByNamespaces(_ index: Int) -> Bool {
+        mounts.indices.contains(index)
+            && ["(proc)", "(sysfs)", "(mqueue)"].contains { mounts[index].hasSuffix($0) }
     }
 
     private func programSentence(_ errno: Errno) -> String {
@@ -130,7 +135,7 @@ public struct LaunchDescription {
         case .joinNamespace: list = joins
         case .createContainerHook: list = createContainerHooks
         case .startContainerHook: list = startContainerHooks
-        case .mount, .sealMount: list = mounts
+        case .mount, .sealMount, .copyUp: list = mounts
         case .device: list = devices
         case .deviceLink: list = DeviceSetup.links.map { "/dev/\($0.name)" }
         case .maskedPath: list = maskedPaths
@@ -163,6 +168,7 @@ extension LaunchStep {
         case .hostname: "set the host name"
         case .loopback: "bring up the loopback interface"
         case .mount: "mount on"
+        case .copyUp: "copy what is covered by the mount on"
         case .device: "make the device"
         case .deviceLink: "make the link"
         case .console: "open the terminal"
@@ -170,8 +176,14 @@ extension LaunchStep {
         case .maskedPath: "mask"
         case .readonlyPath: "make read-only"
         case .sealMount: "make the mount read-only"
+        case .rootPropagation: "set the propagation of the root"
         case .oomScore: "set oom_score_adj"
         case .limit: "set the resource limit"
+        case .affinity: "choose the CPUs"
+        case .scheduler: "set the scheduler"
+        case .ioPriority: "set the priority of disk accesses"
+        case .personality: "set the personality"
+        case .securityLabel: "set the AppArmor profile or SELinux label"
         case .standardStreams: "set up stdin, stdout and stderr"
         case .user: "look up the user"
         case .groups: "set the groups"

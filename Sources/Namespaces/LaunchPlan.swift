@@ -24,6 +24,8 @@ public struct LaunchPlan: ~Copyable {
     /// The new root, nil to keep the one of the joined mount namespace.
     public var root: RootPlan?
     public var mounts: [MountPlan] = []
+    /// How mounts below the zone's `/` spread to namespaces that the zone makes; nil: not at all.
+    public var rootPropagation: MountPropagation?
     public var devices: [DevicePlan] = []
     public var maskedPaths: [String] = []
     public var readonlyPaths: [String] = []
@@ -96,28 +98,6 @@ public struct RootPlan: Sendable {
     }
 }
 
-/// A device node in the zone.
-public struct DevicePlan: Sendable {
-    /// Absolute inside the zone.
-    public var path: String
-    public var isBlock: Bool
-    public var major: UInt32
-    public var minor: UInt32
-    public var mode: UInt32
-    public var uid: UInt32
-    public var gid: UInt32
-
-    public init(path: String, isBlock: Bool, major: UInt32, minor: UInt32, mode: UInt32, uid: UInt32, gid: UInt32) {
-        self.path = path
-        self.isBlock = isBlock
-        self.major = major
-        self.minor = minor
-        self.mode = mode
-        self.uid = uid
-        self.gid = gid
-    }
-}
-
 /// The program and its rights.
 public struct ProcessPlan: Sendable {
     public enum User: Sendable, Equatable {
@@ -142,9 +122,13 @@ public struct ProcessPlan: Sendable {
     public var capabilities: CapabilityPlan?
     public var limits: [LimitPlan] = []
     public var setsNoNewPrivileges = false
+    /// Written by the parent, which has the right to.
     public var oomScoreAdjustment: Int?
+    public var attributes = ProcessAttributes()
     /// A compiled filter (`struct sock_filter[]`), and flags for `seccomp(2)`.
     public var seccomp: (instructions: [UInt8], flags: UInt32)?
+    /// Who answers for system calls that the filter notifies about.
+    public var seccompListener: SeccompListener?
     /// How many descriptors from 3 on the program inherits.
     public var preservedDescriptors = 0
     /// Keeps a small init as the zone's pid 1, which reaps orphans and passes signals on to the program.

@@ -10,7 +10,7 @@ struct MountSetup: ~Copyable {
     private let inside: InsidePath
     /// The zone's own procfs, kept as a descriptor: what is written to it cannot be redirected by a mount or a link at
     /// /proc (CVE-2025-52881).
-    private var proc: Descriptor?
+    private var proc: ProcFiles?
     private var sealed: [(index: Int, mount: CInt)] = []
 
     init(root: CInt) {
@@ -22,42 +22,135 @@ struct MountSetup: ~Copyable {
         for (index, mount) in mounts.enumerated() {
             switch mount.source {
             case .tree(let tree, let isDirectory):
-                try attach(tree, mount, isDirectory, index)
+                let target = try target(of: mount, isDirectory: isDirectory, index)
+                try attach(tree, target, isDirectory, index)
                 if mount.sealsAtEnd { sealed.append((index, tree)) }
             case .fileSystem(let type, let options):
-                let made = try make(type, options, mount, index)
-                try attach(made.raw, mount, true, index)
+                let made = try mountFileSystem(type, options, mount, index)
                 if type == "proc", mount.target == "/proc" {
-                    proc = Descriptor(owning: try attempt(.mount, zn_fcntl(made.raw, F_DUPFD_CLOEXEC, 3), index: index))
+                    let raw = try attempt(.mount, zn_fcntl(made.raw, F_DUPFD_CLOEXEC, 3), index: index)
+                    proc = try ProcFiles(Descriptor(owning: raw), .mount, index)
                 }
                 if mount.sealsAtEnd { sealed.append((index, made.release())) }
+            case .symlink(let text):
+                try link(text, mount, index)
+            case .remount(let options):
+                try remount(options, mount, index)
             }
         }
     }
 
-    private func make(
+    // MARK: Kinds of mounts
+
+    private func mountFileSystem(
         _ type: String,
         _ options: [(key: String, value: String?)],
         _ mount: MountPlan,
         _ index: Int
     ) throws(LaunchFailure) -> Descriptor {
+        var options = options
+        // An image's directory keeps its looks below a tmpfs, unless a mode is given: as with runc and crun.
+        if type == "tmpfs", !options.contains(where: { $0.key == "mode" }) {
+            options += try looks(of: mount, options, index)
+        }
+        let target = try target(of: mount, isDirectory: true, index)
+        let made: Descriptor
         do throws(SystemError) {
-            let context = try FileSystemContext(type)
+            let context = try FileSystemContext(type, source: mount.device)
             for option in options { try context.set(option.key, option.value) }
-            return try context.mount(mount.attributes)
+            made = try context.mount(mount.changes.attributes.subtracting(mount.sealsAtEnd ? .readOnly : []))
         } catch {
             throw LaunchFailure(.mount, error.errno, index)
         }
+        if mount.copiesUp { try copyUp(mount, into: made, index) }
+        try attach(made.raw, target, true, index)
+        if let propagation = mount.changes.propagation {
+            try attempt(.mount, propagation.apply(to: made.raw), index: index)
+        }
+        return made
+    }
+
+    /// Mode and owner of the directory that a mount will cover, as options of tmpfs(5); empty where there is none yet.
+    private func looks(
+        of mount: MountPlan,
+        _ options: [(key: String, value: String?)],
+        _ index: Int
+    ) throws(LaunchFailure) -> [(key: String, value: String?)] {
+        let found = inside.find(mount.target, noSymlinks: mount.refusesSymlinks)
+        if found == -ENOENT || found == -ENOTDIR { return [] }
+        let directory = Descriptor(owning: try attempt(.mount, found, index: index))
+        var status = stat()
+        try attempt(.mount, zn_fstatat(directory.raw, "", &status, 0x1000), index: index)
+        var looks: [(key: String, value: String?)] = [("mode", String(status.st_mode & 0o7777, radix: 8))]
+        // An owner that this user namespace does not know cannot be given: the kernel shows it as 65534.
+        for (key, id) in [("uid", status.st_uid), ("gid", status.st_gid)] where id != 0 && id != 65534 {
+            if !options.contains(where: { $0.key == key }) { looks.append((key, String(id))) }
+        }
+        return looks
+    }
+
+    private func copyUp(
+        _ mount: MountPlan,
+        into made: borrowing Descriptor,
+        _ index: Int
+    ) throws(LaunchFailure) {
+        let flags: OpenFlags = [.readOnly, .directory]
+        let found = inside.find(mount.target, noSymlinks: mount.refusesSymlinks, flags: flags)
+        let source = Descriptor(owning: try attempt(.copyUp, found, index: index))
+        do throws(SystemError) {
+            var copy = TreeCopy()
+            try copy.copyContent(of: source, to: made)
+        } catch {
+            throw LaunchFailure(.copyUp, error.errno, index)
+        }
+    }
+
+    /// Makes a link; one that is there already must say the same.
+    private func link(_ text: String, _ mount: MountPlan, _ index: Int) throws(LaunchFailure) {
+        let (parentPath, name) = InsidePath.split(mount.target)
+        let found = inside.findOrMake(parentPath, directory: true, noSymlinks: mount.refusesSymlinks)
+        let parent = Descriptor(owning: try attempt(.mount, found, index: index))
+        let result = zn_symlinkat(text, parent.raw, name)
+        if result == -EEXIST, (try? parent.readLink(name)) == text { return }
+        try attempt(.mount, result, index: index)
+    }
+
+    private func remount(
+        _ options: [(key: String, value: String?)],
+        _ mount: MountPlan,
+        _ index: Int
+    ) throws(LaunchFailure) {
+        let found = inside.find(mount.target, noSymlinks: mount.refusesSymlinks)
+        let target = Descriptor(owning: try attempt(.mount, found, index: index))
+        if !options.isEmpty {
+            do throws(SystemError) {
+                let context = try FileSystemContext(mountedAt: target.raw)
+                for option in options { try context.set(option.key, option.value) }
+                try context.reconfigure()
+            } catch {
+                throw LaunchFailure(.mount, error.errno, index)
+            }
+        }
+        // EINVAL where nothing is mounted there.
+        try attempt(.mount, mount.changes.applyAttributes(to: target.raw), index: index)
+        if let propagation = mount.changes.propagation {
+            try attempt(.mount, propagation.apply(to: target.raw), index: index)
+        }
+    }
+
+    // MARK: Targets
+
+    private func target(of mount: MountPlan, isDirectory: Bool, _ index: Int) throws(LaunchFailure) -> Descriptor {
+        let found = inside.findOrMake(mount.target, directory: isDirectory, noSymlinks: mount.refusesSymlinks)
+        return Descriptor(owning: try attempt(.mount, found, index: index))
     }
 
     private func attach(
         _ tree: CInt,
-        _ mount: MountPlan,
+        _ target: borrowing Descriptor,
         _ isDirectory: Bool,
         _ index: Int
     ) throws(LaunchFailure) {
-        let found = inside.findOrMake(mount.target, directory: isDirectory, noSymlinks: mount.refusesSymlinks)
-        let target = Descriptor(owning: try attempt(.mount, found, index: index))
         let moved = zn_move_mount(tree, target.raw)
         var status = stat()
         // The kernel only says "invalid" where one is a directory and the other is not.
@@ -69,33 +162,32 @@ struct MountSetup: ~Copyable {
         try attempt(.mount, moved, index: index)
     }
 
-    /// Writes sysctls to the zone's own procfs.
-    func writeSysctls(_ sysctls: [(name: String, value: String)]) throws(LaunchFailure) {
+    // MARK: Afterwards
+
+    /// Writes sysctls to the zone's own procfs, or to one that nobody else sees where the zone has none.
+    mutating func writeSysctls(_ sysctls: [(name: String, value: String)]) throws(LaunchFailure) {
+        if sysctls.isEmpty { return }
+        let files: ProcFiles
+        if let own = proc.take() { files = own } else { files = try ProcFiles.makePrivate(.sysctl) }
         for (index, sysctl) in sysctls.enumerated() {
             // As sysctl(8): dots separate, unless slashes do.
             let name = sysctl.name.contains("/") ? sysctl.name : String(sysctl.name.map { $0 == "." ? "/" : $0 })
-            let flags = OpenFlags([.writeOnly, .closeOnExec]).rawValue
-            let resolve: ResolveFlags = [.beneath, .noSymlinks]
-            let base: CInt
-            switch proc {
-            case .some(let descriptor): base = descriptor.raw
-            case .none: throw LaunchFailure(.sysctl, .noEntry, index)
-            }
-            let opened = zn_openat2(base, "sys/\(name)", UInt64(flags), 0, resolve.rawValue)
-            let file = Descriptor(owning: try attempt(.sysctl, opened, index: index))
-            let written = sysctl.value.withCString { zn_write(file.raw, $0, sysctl.value.utf8.count) }
-            try attempt(.sysctl, CInt(truncatingIfNeeded: written), index: index)
+            try files.write("sys/\(name)", sysctl.value, .sysctl, index)
         }
     }
 
-    /// Makes the mounts read-only that had to be written to first, and the root if the plan says so.
-    func sealAll(_ mounts: [MountPlan], root: RootPlan?) throws(LaunchFailure) {
+    /// Makes the mounts read-only that had to be written to first, and the root if the plan says so; then lets the root
+    /// spread mounts as the plan says.
+    func sealAll(_ plan: borrowing LaunchPlan) throws(LaunchFailure) {
         let readOnly = MountAttributes.readOnly.rawValue
         for entry in sealed {
             try attempt(.sealMount, zn_mount_setattr(entry.mount, false, readOnly, 0, 0), index: entry.index)
         }
-        if let root, root.isReadOnly {
-            try attempt(.sealMount, zn_mount_setattr(inside.root, false, readOnly, 0, 0))
+        guard let root = plan.root else { return }
+        if root.isReadOnly { try attempt(.sealMount, zn_mount_setattr(inside.root, false, readOnly, 0, 0)) }
+        // Last: what is attached below a shared mount becomes shared itself.
+        if let propagation = plan.rootPropagation {
+            try attempt(.rootPropagation, propagation.apply(to: inside.root))
         }
     }
 }

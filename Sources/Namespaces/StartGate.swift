@@ -21,27 +21,39 @@ public enum StartGate {
     }
 
     /// Lets the program start, and returns once it runs. Throws the reason where it cannot; `description` is asked
-    /// for the words of it.
+    /// for the words of it. `listener` is asked for where the filter notifies somebody about process `pid`.
     public static func open(
         in folder: borrowing Descriptor,
         _ name: String,
+        pid: Int32,
+        listener: () -> SeccompListener?,
         _ description: () -> LaunchDescription
     ) throws(LaunchError) {
-        let failure: Message
+        let channel = try connect(folder, name)
+        while true {
+            var message = Message(.ready)
+            var notifications: Descriptor?
+            do throws(SystemError) {
+                let size = try withUnsafeMutableBytes(of: &message) { (bytes) throws(SystemError) in
+                    try channel.receive(into: bytes, descriptor: &notifications)
+                }
+                // The program runs.
+                guard size == MemoryLayout<Message>.size else { return }
+            } catch {
+                throw LaunchError(error)
+            }
+            guard Message.Kind(rawValue: message.kind) == .notifications else { throw description().error(message) }
+            if let listener = listener(), let notifications { try listener.forward(notifications, pid: pid) }
+        }
+    }
+
+    private static func connect(_ folder: borrowing Descriptor, _ name: String) throws(LaunchError) -> Channel {
         do throws(SystemError) {
             let raw = zn_unix_connect("/proc/self/fd/\(folder.raw)/\(name)", type)
-            let channel = Channel(owning: try check(raw, "connect", name))
-            var message = Message(.ready)
-            var none: Descriptor?
-            let size = try withUnsafeMutableBytes(of: &message) { (bytes) throws(SystemError) in
-                try channel.receive(into: bytes, descriptor: &none)
-            }
-            guard size == MemoryLayout<Message>.size else { return }
-            failure = message
+            return Channel(owning: try check(raw, "connect", name))
         } catch {
             throw LaunchError(error)
         }
-        throw description().error(failure)
     }
 
     /// In the child: waits for `start`, whose connection takes the channel's place.

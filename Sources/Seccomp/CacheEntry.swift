@@ -45,6 +45,7 @@ struct CacheKey: Equatable {
         append(spec.defaultErrnoRet)
         append(spec.architectures)
         append(spec.flags)
+        append(UInt64(spec.hasListener ? 1 : 0))
         append(UInt64(spec.syscalls.count))
         for rule in spec.syscalls {
             append(rule.names)

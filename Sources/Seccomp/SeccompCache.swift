@@ -22,7 +22,7 @@ public enum ProfileSource: Sendable {
 /// nothing. A cache that cannot be read or written, or whose files are damaged, only costs the time to compile.
 public struct SeccompCache: Sendable {
     /// To be raised whenever the same profile would compile to another filter: it invalidates every cached file.
-    static let revision: UInt32 = 1
+    static let revision: UInt32 = 2
     /// Filters that are kept; one more throws all away, which is simpler than to know their age and rarely happens.
     static let capacity = 64
 

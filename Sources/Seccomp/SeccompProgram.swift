@@ -26,7 +26,12 @@ public struct SeccompProgram: Sendable, Equatable {
     public init(compiling spec: Spec.Seccomp) throws(SeccompError) {
         let defaultAction = try FilterAction(
             spec.defaultAction, spec.defaultErrnoRet, at: "defaultAction", errnoAt: "defaultErrnoRet")
-        flags = try SeccompProgram.flags(spec.flags)
+        guard defaultAction.code != FilterAction.notify else {
+            throw SeccompError(
+                .unsupported, "defaultAction: SCMP_ACT_NOTIFY is not possible: it would hold up its own set-up")
+        }
+        let notifies = try SeccompProgram.notifies(spec)
+        flags = try SeccompProgram.flags(spec.flags, notifies: notifies)
         var filter = try Filter(defaultAction)
         for (index, name) in spec.architectures.enumerated() {
             try filter.addArchitecture(name, at: "architectures[\(index)]")
@@ -48,10 +53,27 @@ public struct SeccompProgram: Sendable, Equatable {
         }
     }
 
-    private static func flags(_ names: [String]) throws(SeccompError) -> UInt32 {
+    /// Whether there are calls for somebody else to answer; checks that this can work.
+    private static func notifies(_ spec: Spec.Seccomp) throws(SeccompError) -> Bool {
+        var notifies = false
+        for (index, rule) in spec.syscalls.enumerated() where rule.action == "SCMP_ACT_NOTIFY" {
+            notifies = true
+            // The process itself sends the listener's descriptor off, with nobody to answer yet.
+            if rule.names.contains("sendmsg") {
+                throw SeccompError(
+                    .unsupported,
+                    "syscalls[\(index)]: SCMP_ACT_NOTIFY is not possible for sendmsg, with which the listener is reached")
+            }
+        }
+        guard notifies, !spec.hasListener else { return notifies }
+        throw SeccompError(.invalid, "listenerPath: is missing: somebody must answer SCMP_ACT_NOTIFY")
+    }
+
+    private static func flags(_ names: [String], notifies: Bool) throws(SeccompError) -> UInt32 {
+        let listener = notifies ? FilterFlag.newListener : 0
         // What runc and crun do where nothing is said: else kernels before 5.16 slow every process with a filter down.
-        if names.isEmpty { return FilterFlag.allowSpeculation }
-        var flags: UInt32 = 0
+        if names.isEmpty { return FilterFlag.allowSpeculation | listener }
+        var flags = listener
         for (index, name) in names.enumerated() {
             switch name {
             case "SECCOMP_FILTER_FLAG_LOG": flags |= FilterFlag.log
@@ -59,7 +81,8 @@ public struct SeccompProgram: Sendable, Equatable {
             // A zone's first process has one thread when it takes the filter on: nothing to synchronize.
             case "SECCOMP_FILTER_FLAG_TSYNC": break
             // Says how to wait for an answer to SCMP_ACT_NOTIFY, and the kernel refuses it on any other filter.
-            case "SECCOMP_FILTER_FLAG_WAIT_KILLABLE_RECV": break
+            case "SECCOMP_FILTER_FLAG_WAIT_KILLABLE_RECV":
+                if notifies { flags |= FilterFlag.waitKillable }
             default: throw SeccompError(.invalid, "flags[\(index)]: \"\(name)\" is not a known flag")
             }
         }
@@ -71,11 +94,16 @@ public struct SeccompProgram: Sendable, Equatable {
 private enum FilterFlag {
     static let log: UInt32 = 1 << 1
     static let allowSpeculation: UInt32 = 1 << 2
+    static let newListener: UInt32 = 1 << 3
+    static let waitKillable: UInt32 = 1 << 5
 }
 
 /// What a filter answers, `SECCOMP_RET_…` with its data.
 struct FilterAction: Equatable {
     let code: UInt32
+
+    /// The corresponding C constant is `SECCOMP_RET_USER_NOTIF`.
+    static let notify: UInt32 = 0x7FC0_0000
 
     init(_ name: String, _ errno: UInt32?, at place: String, errnoAt errnoPlace: String) throws(SeccompError) {
         let takesErrno = name == "SCMP_ACT_ERRNO" || name == "SCMP_ACT_TRACE"
@@ -98,12 +126,16 @@ struct FilterAction: Equatable {
         case "SCMP_ACT_TRACE": code = 0x7FF0_0000 | data
         case "SCMP_ACT_LOG": code = 0x7FFC_0000
         case "SCMP_ACT_ALLOW": code = 0x7FFF_0000
-        case "SCMP_ACT_NOTIFY":
-            throw SeccompError(.unsupported, "\(place): SCMP_ACT_NOTIFY is not supported: use another action")
+        case "SCMP_ACT_NOTIFY": code = FilterAction.notify
         default:
             throw SeccompError(.invalid, "\(place): \"\(name)\" is not an action such as SCMP_ACT_ALLOW")
         }
     }
+}
+
+extension Spec.Seccomp {
+    /// Whether somebody is named to answer `SCMP_ACT_NOTIFY`.
+    var hasListener: Bool { !(listenerPath ?? "").isEmpty }
 }
 
 extension Spec.Seccomp.Rule {

@@ -45,7 +45,12 @@ extension BundleRuntime {
         }
         plan.cgroup.unified = handles.unified
         plan.cgroup.tasks = handles.tasks
-        plan.process = try PlanBuilder.process(process, try BundleLauncher.filter(linux, store))
+        plan.process = try PlanBuilder.process(
+            process, try BundleLauncher.filter(linux, store), personality: linux.personality,
+            ownsUsers: kinds.contains(.user), isAdded: true, warn: report)
+        if let seccomp = linux.seccomp, let record = entry.record {
+            plan.process.seccompListener = SeccompListener(seccomp, BundleState(record))
+        }
         plan.process.preservedDescriptors = request.preservedDescriptors
         let streams =
             !request.isDetached && !process.terminal

@@ -68,6 +68,7 @@ struct BundleLauncher {
         let hooks = BundleHooks(hooks: bundle.spec.hooks ?? .init(), state: BundleState(record))
         var plan = try makePlan(request, bundle, linux, groups)
         hooks.fill(&plan)
+        plan.process.seccompListener = linux.seccomp.flatMap { SeccompListener($0, BundleState(record)) }
         if hooks.hooks.needHostRoot { plan.root?.anchor = bundle.rootfs }
         if waitsAtGate {
             plan.gate = plan.descriptors.adopt(
@@ -160,7 +161,7 @@ struct BundleLauncher {
                 .tree(descriptors.adopt(tree)), anchor: "/", isReadOnly: bundle.spec.root?.readonly ?? false)
             root?.pivots = request.pivots
         }
-        var plan = try PlanBuilder(spec: bundle.spec).plan(
+        var plan = try PlanBuilder(spec: bundle.spec, bundle: bundle.path, warn: report).plan(
             root: root, cgroups: groups, seccomp: try BundleLauncher.filter(linux, store), descriptors: descriptors)
         plan.makesKeyring = request.makesKeyring
         plan.process.preservedDescriptors = request.preservedDescriptors

@@ -80,7 +80,13 @@ public struct BundleRuntime: Sendable {
         // Before the program can run: were it recorded afterwards, somebody could find it running and not started.
         try store.write(record, in: claim.folder)
         do throws(LaunchError) {
-            try StartGate.open(in: claim.folder, BundleLauncher.gateName) {
+            let notified = { () -> SeccompListener? in
+                let seccomp = ((try? store.configuration(of: id)) ?? nil)?.linux?.seccomp
+                return seccomp.flatMap { SeccompListener($0, BundleState(record)) }
+            }
+            try StartGate.open(
+                in: claim.folder, BundleLauncher.gateName, pid: process.pid, listener: notified
+            ) {
                 // Only to say what went wrong.
                 let spec = (try? store.configuration(of: id)) ?? nil
                 return LaunchDescription(

@@ -50,7 +50,7 @@ enum DefaultProfile {
     static let devices: [DevicePlan] = [
         ("null", 1, 3), ("zero", 1, 5), ("full", 1, 7), ("random", 1, 8), ("urandom", 1, 9), ("tty", 5, 0),
     ].map { name, major, minor in
-        DevicePlan(path: "/dev/\(name)", isBlock: false, major: major, minor: minor, mode: 0o666, uid: 0, gid: 0)
+        DevicePlan(path: "/dev/\(name)", major: major, minor: minor, isDefault: true)
     }
 
     /// Deny everything, then allow making any node and using the harmless ones and terminals.

@@ -11,6 +11,10 @@ import Seccomp
 /// Makes the launch plan for an OCI configuration: opens everything that the zone gets from the host.
 struct PlanBuilder {
     let spec: Spec
+    /// The bundle's folder, nil for a zone without one.
+    var bundle: String?
+    /// Gets what could not be done, where the specification wants no error.
+    var warn: (String) -> Void = { _ in }
 
     /// The plan of a zone's first process; without a `root` in a mount namespace that exists already.
     func plan(
@@ -27,115 +31,28 @@ struct PlanBuilder {
         plan.domainname = spec.domainname
         let linux = spec.linux ?? Spec.Linux()
         try NamespacePlanBuilder.add(linux, to: &plan)
-        for (index, mount) in spec.mounts.enumerated() {
-            try add(mount, "mounts[\(index)]", cgroups, to: &plan)
-        }
-        plan.devices = DefaultProfile.devices
-        for (index, device) in linux.devices.enumerated() {
-            plan.devices.append(try PlanBuilder.device(device, "linux.devices[\(index)]"))
-        }
+        try MountPlanBuilder(linux: linux, bundle: bundle, cgroups: cgroups, warn: warn).add(spec.mounts, to: &plan)
+        try DevicePlanBuilder.add(spec, to: &plan)
         plan.maskedPaths = linux.maskedPaths
         plan.readonlyPaths = linux.readonlyPaths
         plan.sysctls = linux.sysctl.sorted { $0.key < $1.key }.map { (name: $0.key, value: $0.value) }
-        plan.process = try PlanBuilder.process(process, seccomp)
+        plan.process = try PlanBuilder.process(
+            process, seccomp, personality: linux.personality, ownsUsers: plan.hasUserNamespace, warn: warn)
         return plan
-    }
-
-    // MARK: Mounts
-
-    private func add(
-        _ mount: Spec.Mount,
-        _ place: String,
-        _ cgroups: any CGroupManager,
-        to plan: inout LaunchPlan
-    ) throws(ZoneError) {
-        guard mount.destination.hasPrefix("/") else {
-            throw ZoneError(.invalid, "\(place): destination \"\(mount.destination)\" is not an absolute path")
-        }
-        let options = try MountOptions(mount.options)
-        if options.isBind || mount.type == "bind" {
-            return try addBind(mount, options, place, to: &plan)
-        }
-        guard let type = mount.type else { throw ZoneError(.invalid, "\(place): type: is missing") }
-        if type == "cgroup" || type == "cgroup2" { return try addGroups(mount, options, cgroups, to: &plan) }
-        plan.mounts.append(
-            MountPlan(
-                target: mount.destination,
-                source: .fileSystem(type: type, options: options.data.map { ($0.key, $0.value) }),
-                attributes: options.attributes))
-    }
-
-    private func addBind(
-        _ mount: Spec.Mount,
-        _ options: MountOptions,
-        _ place: String,
-        to plan: inout LaunchPlan
-    ) throws(ZoneError) {
-        guard let source = mount.source, source.hasPrefix("/") else {
-            throw ZoneError(.invalid, "\(place): source \"\(mount.source ?? "")\" is not an absolute path")
-        }
-        if let option = options.data.first {
-            throw ZoneError(.invalid, "\(place): a bind mount takes no option \"\(option.key)\"")
-        }
-        do throws(SystemError) {
-            let tree = try Descriptor.cloneTree(source, recursive: options.isRecursive, attributes: options.attributes)
-            let isDirectory = try tree.stat().kind == .directory
-            plan.mounts.append(
-                MountPlan(
-                    target: mount.destination, source: .tree(plan.descriptors.adopt(tree), isDirectory: isDirectory)))
-        } catch {
-            let hint =
-                error.errno == .noEntry ? "make it first, or give another source" : ZoneError.hint(for: error.errno)
-            throw ZoneError(.system, "mount on \(mount.destination): \(error)", hint: hint)
-        }
-    }
-
-    /// The zone's own groups at /sys/fs/cgroup, as bind mounts of just their directories: nothing above them can be
-    /// reached, also where the kernel knows no cgroup namespaces (CVE-2023-25809).
-    private func addGroups(
-        _ mount: Spec.Mount,
-        _ options: MountOptions,
-        _ cgroups: any CGroupManager,
-        to plan: inout LaunchPlan
-    ) throws(ZoneError) {
-        let directories = cgroups.directories
-        let single = directories.count == 1 && directories[0].hierarchy.isEmpty
-        if !single {
-            plan.mounts.append(
-                MountPlan(
-                    target: mount.destination,
-                    source: .fileSystem(type: "tmpfs", options: [("mode", "755")]),
-                    attributes: options.attributes.subtracting(.readOnly), sealsAtEnd: true))
-        }
-        for directory in directories {
-            let name = directory.hierarchy.isEmpty ? "unified" : directory.hierarchy
-            let tree = try attempting("show the zone its control groups") { () throws(SystemError) in
-                try Descriptor.cloneTree(directory.path, recursive: false, attributes: options.attributes)
-            }
-            plan.mounts.append(
-                MountPlan(
-                    target: single ? mount.destination : "\(mount.destination)/\(name)",
-                    source: .tree(plan.descriptors.adopt(tree), isDirectory: true)))
-        }
-    }
-
-    private static func device(_ device: Spec.Device, _ place: String) throws(ZoneError) -> DevicePlan {
-        guard device.path.hasPrefix("/"), let major = UInt32(exactly: device.major),
-            let minor = UInt32(exactly: device.minor), ["c", "u", "b"].contains(device.type)
-        else {
-            throw ZoneError(
-                .invalid, "\(place): needs an absolute path, type c, u or b, and numbers from 0",
-                hint: "\(device.path) type \(device.type) \(device.major):\(device.minor) was given")
-        }
-        return DevicePlan(
-            path: device.path, isBlock: device.type == "b", major: major, minor: minor,
-            mode: (device.fileMode ?? 0o666) & 0o7777, uid: device.uid ?? 0, gid: device.gid ?? 0)
     }
 
     // MARK: The process
 
-    /// The plan of a process, the zone's first one or one that `exec` adds.
-    static func process(_ process: Spec.Process, _ seccomp: SeccompProgram?) throws(ZoneError) -> ProcessPlan {
+    /// The plan of a process, the zone's first one or one that `exec` adds. `ownsUsers`: it is in a user namespace of
+    /// the zone's.
+    static func process(
+        _ process: Spec.Process,
+        _ seccomp: SeccompProgram?,
+        personality: Spec.Personality? = nil,
+        ownsUsers: Bool = false,
+        isAdded: Bool = false,
+        warn: (String) -> Void = { _ in }
+    ) throws(ZoneError) -> ProcessPlan {
         guard !process.args.isEmpty else { throw ZoneError(.invalid, "process.args: is empty") }
         guard process.cwd.hasPrefix("/") else {
             throw ZoneError(.invalid, "process.cwd: \"\(process.cwd)\" is not an absolute path")
@@ -156,21 +73,10 @@ struct PlanBuilder {
             plan.user = .ids(uid: process.user.uid, gid: process.user.gid, groups: process.user.additionalGids)
         }
         if let sets = process.capabilities {
-            var capabilities = CapabilityPlan()
-            capabilities.bounding = try mask(sets.bounding)
-            capabilities.effective = try mask(sets.effective)
-            capabilities.permitted = try mask(sets.permitted)
-            capabilities.inheritable = try mask(sets.inheritable)
-            // The kernel's rule, capabilities(7): what is not in both cannot be ambient.
-            capabilities.ambient = try mask(sets.ambient) & capabilities.permitted & capabilities.inheritable
-            plan.capabilities = capabilities
+            plan.capabilities = CapabilityPlan(sets, ownsUsers: ownsUsers, warn: warn)
         }
-        for limit in process.rlimits {
-            guard let resource = ResourceLimits.number(of: limit.type) else {
-                throw ZoneError(.invalid, "process.rlimits: \"\(limit.type)\" is not a resource limit")
-            }
-            plan.limits.append(LimitPlan(name: limit.type, resource: resource, soft: limit.soft, hard: limit.hard))
-        }
+        plan.limits = try LimitPlan.limits(process.rlimits)
+        plan.attributes = try ProcessAttributesBuilder.attributes(process, personality: personality, isAdded: isAdded)
         return plan
     }
 
@@ -179,17 +85,6 @@ struct PlanBuilder {
         throw ZoneError(
             .invalid, "user \"\(text)\" is not valid",
             hint: "give NAME or UID, with :GROUP or :GID if wanted; numbers from 0 to 4294967294")
-    }
-
-    private static func mask(_ names: [String]) throws(ZoneError) -> UInt64 {
-        var mask: UInt64 = 0
-        for name in names {
-            guard let number = Capability.number(of: name) else {
-                throw ZoneError(.invalid, "\"\(name)\" is not a capability", hint: "capabilities(7) lists them")
-            }
-            mask |= 1 << UInt64(number)
-        }
-        return mask
     }
 }
 

@@ -58,7 +58,7 @@ public struct ZoneExecutor: Sendable {
         let process = try self.process(request, spec)
         let seccomp = try SeccompPolicy(definition.seccompProfile).program(
             cache: store.folders.seccompCache, capabilities: process.capabilities?.bounding ?? [])
-        plan.process = try PlanBuilder.process(process, seccomp)
+        plan.process = try PlanBuilder.process(process, seccomp, isAdded: true)
         let streams =
             request.hasTerminal ? ProcessStreams() : try ProcessStreams(&plan, passesInput: request.isInteractive)
 

@@ -231,3 +231,62 @@ def test_file_is_no_device(zone_host, volume):
 )
 def test_bad_device(zone_host, text):
     zone_host.zone("true", "--device", text).fails(125, "device")
+
+
+# Propagation. Most hosts share their mounts: systemd makes `/` so. Here only one folder is, in a namespace of its own.
+
+
+def in_shared_folder(zone_host, script, *options):
+    """Runs a script in a mount namespace where $S is a shared mount with the folders x and late; $Z runs a zone."""
+    shared = zone_host.directory("shared")
+    zone = " ".join(zone_host.command("run", "--rm", *options, zone_host.image, "sh", "-c"))
+    begin = f"S={shared}; mount -t tmpfs shared $S; mount --make-shared $S; mkdir $S/x $S/late; Z='{zone}'\n"
+    return zone_host.execute(("unshare", "-m", "--propagation", "private", "sh", "-ec", begin + script))
+
+
+LEAKED = "grep -q \" $S/x \" /proc/self/mountinfo && echo appeared || echo nothing"
+
+
+@pytest.mark.parametrize("suffix", ["", ":rprivate", ":rslave", ":ro", ":slave"])
+def test_mounts_of_the_zone_do_not_appear_on_the_host(zone_host, suffix):
+    shared = zone_host.directory("shared")
+    in_shared_folder(
+        zone_host, f"$Z 'grep -c /srv/x /proc/mounts'; {LEAKED}", "-v", f"{shared}:/srv{suffix}", "--tmpfs", "/srv/x"
+    ).ok(stdout="1\nnothing\n")
+
+
+def test_shared_volume_shares(zone_host):
+    shared = zone_host.directory("shared")
+    for form in (("-v", f"{shared}:/srv:rshared"), ("--mount", f"src={shared},dst=/srv,bind-propagation=rshared")):
+        in_shared_folder(zone_host, f"$Z true; {LEAKED}", *form, "--tmpfs", "/srv/x").ok(stdout="appeared\n")
+
+
+@pytest.mark.parametrize(("suffix", "seen"), [("", "no"), (":rslave", "yes"), (":slave", "yes"), (":shared", "yes")])
+def test_mounts_of_the_host_appear_in_the_zone_if_asked(zone_host, suffix, seen):
+    shared = zone_host.directory("shared")
+    inside = "touch /srv/ready; until test -e /srv/go; do sleep 0.05; done; test -e /srv/late/file && echo yes || echo no"
+    script = f"""$Z '{inside}' &
+        until test -e $S/ready; do sleep 0.05; done
+        mount -t tmpfs late $S/late; touch $S/late/file $S/go
+        wait $!"""
+    in_shared_folder(zone_host, script, "-v", f"{shared}:/srv{suffix}").ok(stdout=f"{seen}\n")
+
+
+def test_the_root_of_a_zone_is_private(zone_host):
+    result = zone_host.zone("cut -d' ' -f7 /proc/self/mountinfo").exits(0)
+    result.check(set(result.lines) == {"-"}, "a mount is in a peer group")
+
+
+def test_options_of_a_bind_mount_can_be_taken_back(zone_host):
+    folder = zone_host.directory("strict")
+    script = f"""mount -t tmpfs -o ro,nosuid,nodev,noexec strict {folder}
+        {" ".join(zone_host.command("run", "--rm", "-v", f"{folder}:/s:rw,suid,dev,exec", zone_host.image))} \
+        sh -c "grep ' /s ' /proc/mounts | cut -d' ' -f4; grep ' /s ' /proc/self/mountinfo | cut -d' ' -f6" """
+    result = zone_host.execute(("unshare", "-m", "--propagation", "private", "sh", "-ec", script)).exits(0)
+    # The mount is writable; the file system below it stays what it is.
+    result.check(result.lines[1] == "rw,relatime", "the attributes are not gone")
+
+
+def test_a_read_only_tmpfs_has_mount_points(zone_host, volume):
+    script = "cat /t/deep/file; touch /t/x"
+    zone_host.zone(script, "--tmpfs", "/t:ro", "-v", f"{volume}:/t/deep").exits(1).says("read-only")

@@ -22,7 +22,7 @@ import Testing
             MountPlan(target: "/data", source: .tree(-1, isDirectory: true)),
         ]
         plan.devices = [
-            DevicePlan(path: "/dev/fuse", isBlock: false, major: 10, minor: 229, mode: 0o666, uid: 0, gid: 0)
+            DevicePlan(path: "/dev/fuse", major: 10, minor: 229)
         ]
         plan.maskedPaths = ["/proc/kcore"]
         plan.readonlyPaths = ["/proc/sys"]

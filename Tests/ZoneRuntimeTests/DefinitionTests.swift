@@ -109,49 +109,6 @@ import Testing
         #expect(throws: Never.self) { try ZoneDefinition.validateSysctl("kernel.shmmax", network: .host) }
     }
 
-    // MARK: Mount options
-
-    @Test func optionsBecomeAttributes() throws {
-        let options = try MountOptions([
-            "rbind", "ro", "nosuid", "nodev", "noexec", "nodiratime", "nosymfollow", "rprivate",
-        ])
-        #expect(options.isBind && options.isRecursive)
-        #expect(
-            options.attributes
-                == [.readOnly, .noSuid, .noDevices, .noExecution, .noDirectoryAccessTime, .noSymlinks])
-        #expect(options.data.isEmpty)
-        #expect(try !MountOptions(["bind"]).isRecursive)
-    }
-
-    @Test(
-        arguments: [
-            (["ro", "rw"], []), (["rw", "ro"], .readOnly), (["nosuid", "suid"], []), (["nodev", "dev"], []),
-            (["noexec", "exec"], []),
-            (["noatime", "strictatime"], .strictAccessTime), (["strictatime", "noatime"], .noAccessTime),
-            (["noatime", "relatime"], []),
-            (["noatime", "atime"], []), (["noatime", "nostrictatime"], .noAccessTime), (["defaults", "async"], []),
-        ] as [([String], MountAttributes)])
-    func ofOpposedOptionsTheLastCounts(_ texts: [String], _ attributes: MountAttributes) throws {
-        let options = try MountOptions(texts)
-        #expect(options.attributes == attributes)
-        #expect(options.data.isEmpty)
-    }
-
-    @Test func whatElseIsGivenIsTheFileSystems() throws {
-        let options = try MountOptions(["mode=1777", "newinstance", "context=a=b", "empty="])
-        #expect(
-            options.data == [
-                .init(key: "mode", value: "1777"), .init(key: "newinstance", value: nil),
-                .init(key: "context", value: "a=b"),
-                .init(key: "empty", value: ""),
-            ])
-    }
-
-    @Test(arguments: ["", "shared", "rshared", "slave", "rslave", "unbindable", "runbindable"])
-    func refusesOptions(_ option: String) {
-        #expect(throws: ZoneError.self) { _ = try MountOptions(["ro", option]) }
-    }
-
     // MARK: The overlay's options
 
     @Test func separatorsInPathsAreEscaped() throws {

@@ -177,9 +177,12 @@ import Testing
             { $0.user.username = "" },
             { $0.rlimits = [.init(type: "RLIMIT_SENSE", soft: 0, hard: 0)] },
             {
-                $0.capabilities = Spec.Capabilities()
-                $0.capabilities?.ambient = ["CAP_SENSE"]
+                $0.rlimits = [
+                    .init(type: "RLIMIT_CPU", soft: 1, hard: 1), .init(type: "RLIMIT_CPU", soft: 1, hard: 1),
+                ]
             },
+            { $0.rlimits = [.init(type: "RLIMIT_CPU", soft: 2, hard: 1)] },
+            { $0.oomScoreAdj = 1001 },
         ]
         for change in bad {
             let error = #expect(throws: ZoneError.self) { _ = try plan(change) }

@@ -129,7 +129,7 @@ import ZoneRuntime
         arguments: [(0, "1970-01-01T00:00:00Z"), (1_709_210_096, "2024-02-29T12:34:56Z"), (-1, "1969-12-31T23:59:59Z")]
             as [(Int64, String)])
     func timesAreRFC3339(_ seconds: Int64, _ text: String) {
-        #expect(Age.rfc3339(seconds) == text)
+        #expect(PointInTime.rfc3339(seconds) == text)
     }
 
     @Test(arguments: [(59, "s ago"), (3599, "min ago"), (86_400, "h ago"), (200_000, "days ago")] as [(Int64, String)])

@@ -7,6 +7,8 @@
 #ifndef CLINUX_H
 #define CLINUX_H
 
+#include "Attributes.h"
+
 #include <fcntl.h>
 #include <linux/kvm.h>
 #include <linux/sched.h>

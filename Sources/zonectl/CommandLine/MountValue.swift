@@ -21,19 +21,24 @@ enum MountValue {
         var options = ["rbind"]
         for option in parts.count == 3 ? parts[2].split(separator: ",").map(String.init) : [] {
             switch option {
-            case "ro", "rw", "nosuid", "nodev", "noexec", "suid", "dev", "exec", "private", "rprivate", "rbind":
+            case "rw", "nosuid", "nodev", "noexec", "suid", "dev", "exec", "rbind", "bind", "private", "rprivate",
+                "slave", "rslave", "shared", "rshared":
                 options.append(option)
+            // People mean the folder with all that is mounted in it, as docker does.
+            case "ro": options.append("rro")
             // Labels for SELinux, which docker's users write out of habit: there is nothing to label without it.
             case "z", "Z": break
             default:
                 throw ZoneError(
                     .invalid, "--volume \"\(text)\": unknown option \"\(option)\"",
-                    hint: "there is ro, rw, nosuid, nodev, noexec, suid, dev and exec")
+                    hint:
+                        "there is ro, rw, nosuid, nodev, noexec, suid, dev, exec, and how mounts spread: "
+                        + "private, slave, shared, each also with an r before it")
             }
         }
-        for (one, other) in [("ro", "rw"), ("suid", "nosuid"), ("dev", "nodev"), ("exec", "noexec")]
+        for (one, other) in [("rro", "rw"), ("suid", "nosuid"), ("dev", "nodev"), ("exec", "noexec")]
         where options.contains(one) && options.contains(other) {
-            throw ZoneError(.invalid, "--volume \"\(text)\": \(one) and \(other) contradict each other")
+            throw ZoneError(.invalid, "--volume \"\(text)\": \(one == "rro" ? "ro" : one) and \(other) contradict each other")
         }
         return try bind(parts[0], parts[1], options, "--volume")
     }
@@ -56,7 +61,9 @@ enum MountValue {
             case ("readonly", "false"), ("ro", "false"): options.append("rw")
             case ("tmpfs-size", let value?): tmpfsOptions.append("size=\(value)")
             case ("tmpfs-mode", let value?): tmpfsOptions.append("mode=\(value)")
-            case ("bind-propagation", "private"), ("bind-propagation", "rprivate"): break
+            case ("bind-propagation", let kind?)
+            where ["private", "rprivate", "slave", "rslave", "shared", "rshared"].contains(kind):
+                options.append(kind)
             default: throw ZoneError(.invalid, "--mount \"\(text)\": \"\(field)\" is not understood", hint: hint)
             }
         }
@@ -67,7 +74,8 @@ enum MountValue {
                 throw ZoneError(
                     .invalid, "--mount \"\(text)\": a bind mount needs src= and takes no tmpfs options", hint: hint)
             }
-            return try bind(source, target, ["rbind"] + options, "--mount")
+            // As for --volume: all that is mounted in it.
+            return try bind(source, target, ["rbind"] + options.map { $0 == "ro" ? "rro" : $0 }, "--mount")
         case "tmpfs":
             guard source == nil else {
                 throw ZoneError(.invalid, "--mount \"\(text)\": a tmpfs has no src=", hint: hint)

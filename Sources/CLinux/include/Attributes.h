@@ -1,0 +1,37 @@
+// SPDX-License-Identifier: Apache-2.0
+// SPDX-FileCopyrightText: ZoneRuntime authors
+
+// System calls on attributes of mounts, files and processes; included by CLinux.h.
+
+#ifndef CLINUX_ATTRIBUTES_H
+#define CLINUX_ATTRIBUTES_H
+
+#include <stdbool.h>
+#include <stddef.h>
+#include <stdint.h>
+#include <sys/types.h>
+
+// Mounts.
+/// fspick(2) of the file system that is mounted where `fd` is.
+int zn_fspick(int fd);
+int zn_fsconfig_reconfigure(int fd);
+/// mount_setattr(2) with MOUNT_ATTR_IDMAP, Linux 5.12.
+int zn_mount_setattr_idmap(int fd, bool recursive, int userns_fd);
+
+// Extended attributes.
+ssize_t zn_flistxattr(int fd, char *_Nullable names, size_t size);
+ssize_t zn_fgetxattr(int fd, const char *_Nonnull name, void *_Nullable value, size_t size);
+
+// Processes.
+int zn_personality(unsigned long persona);
+/// sched_setattr(2) of the caller.
+int zn_sched_setattr(uint32_t policy, uint64_t flags, int32_t nice, uint32_t priority, uint64_t runtime,
+                     uint64_t deadline, uint64_t period);
+/// ioprio_set(2) of the caller.
+int zn_ioprio_set(int priority);
+int zn_sched_setaffinity(const void *_Nonnull mask, size_t size);
+/// The raw call: returns how many bytes the kernel wrote.
+int zn_sched_getaffinity(void *_Nonnull mask, size_t size);
+int zn_prlimit(pid_t pid, int resource, uint64_t soft, uint64_t hard);
+
+#endif
