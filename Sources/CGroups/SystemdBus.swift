@@ -15,7 +15,7 @@ struct SystemdBus: Sendable {
     /// `program` is another one than the machine's `busctl`, for tests.
     init(program: String?, user: UInt32?) throws(SystemError) {
         self.user = user
-        do throws(SystemError) { self.program = try Command.find(program ?? "busctl") } catch {
+        do throws(SystemError) { self.program = try HostProgram.find(program ?? "busctl") } catch {
             throw SystemError("find systemd", "the program busctl is not installed", .notSupported)
         }
     }
@@ -45,7 +45,7 @@ struct SystemdBus: Sendable {
     private func run(_ words: [String], _ what: String, _ subject: String) throws(SystemError) -> String {
         // Everything after `--` is no option, not even `-.slice` or -1.
         let arguments = [user == nil ? "--system" : "--user", "--no-pager", "--"] + words
-        var command = try Command(program, arguments)
+        var command = try HostProgram(program, arguments)
         command.milliseconds = milliseconds
         if let user {
             let folder = SystemdBus.variable("XDG_RUNTIME_DIR") ?? "/run/user/\(user)"

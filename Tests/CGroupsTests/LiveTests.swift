@@ -194,7 +194,7 @@ final class LiveTests {
         let groups = try engine("used") { $0.pids = .init(limit: 44) }
         _ = try sleeper(in: groups)
         let script = groups.directories.map { "echo $$ > \($0.path)/cgroup.procs" }.joined(separator: "\n")
-        _ = try Command(
+        _ = try HostProgram(
             "sh",
             ["-c", "\(script)\ni=0; while [ $i -lt 60000 ]; do i=$((i+1)); done; head -c 1M /dev/zero >/tmp/\(parent)"]
         ).run()
@@ -215,7 +215,7 @@ final class LiveTests {
         var watcher = try groups.watchMemory()
         #expect(try watcher.next() == nil)
         let script = groups.directories.map { "echo $$ > \($0.path)/cgroup.procs" }.joined(separator: "\n")
-        let outcome = try Command("sh", ["-c", "\(script)\nexec tail /dev/zero"]).run()
+        let outcome = try HostProgram("sh", ["-c", "\(script)\nexec tail /dev/zero"]).run()
         #expect(outcome.status == .signalled(SIGKILL))
         #expect(try waitReadable(watcher.raw, milliseconds: 5000))
         #expect(try watcher.next() == .outOfMemory(kills: 1))
@@ -232,7 +232,7 @@ final class LiveTests {
         let path = "\(root)/\(parent)/devices"
         let isNew = try CGroupFiles.make(path)
         let script = "echo $$ > \(path)/cgroup.procs || exit 9; head -c 1 /dev/zero >/dev/null"
-        let reads = { try Command("sh", ["-c", script]).run().status == .exited(0) }
+        let reads = { try HostProgram("sh", ["-c", script]).run().status == .exited(0) }
         #expect(try reads())
         var resources = Spec.Resources()
         let null = Spec.DeviceRule(allow: true, type: "c", major: 1, minor: 3)

@@ -7,9 +7,9 @@ import Testing
 
 @testable import LinuxSystem
 
-@Suite struct CommandTests {
-    private func shell(_ script: String) throws -> Command {
-        try Command("sh", ["-c", script])
+@Suite struct HostProgramTests {
+    private func shell(_ script: String) throws -> HostProgram {
+        try HostProgram("sh", ["-c", script])
     }
 
     private func text(_ bytes: [UInt8]) -> String { String(decoding: bytes, as: UTF8.self) }
@@ -24,19 +24,19 @@ import Testing
     }
 
     @Test func programsAreFoundInFixedPlaces() throws {
-        #expect(try Command.find("sh").hasSuffix("bin/sh"))
-        #expect(try Command.find("/x/y") == "/x/y")
+        #expect(try HostProgram.find("sh").hasSuffix("bin/sh"))
+        #expect(try HostProgram.find("/x/y") == "/x/y")
         for (name, errno) in [("no-such-program-here", Errno.noEntry), ("a/b", .invalid), ("", .invalid)] {
-            let error = #expect(throws: SystemError.self) { try Command(name) }
+            let error = #expect(throws: SystemError.self) { try HostProgram(name) }
             #expect(error?.errno == errno)
         }
-        let error = #expect(throws: SystemError.self) { _ = try Command("/no/such/program").run() }
+        let error = #expect(throws: SystemError.self) { _ = try HostProgram("/no/such/program").run() }
         #expect(error?.errno == .noEntry)
-        #expect(throws: SystemError.self) { _ = try Command("sh", ["a\0b"]).run() }
+        #expect(throws: SystemError.self) { _ = try HostProgram("sh", ["a\0b"]).run() }
     }
 
     @Test func argumentsAndInputArriveAsTheyAre() throws {
-        var command = try Command("sh", ["-c", "printf '%s|' \"$@\"; cat", "name", "a b", "", "ü\n'"])
+        var command = try HostProgram("sh", ["-c", "printf '%s|' \"$@\"; cat", "name", "a b", "", "ü\n'"])
         command.input = Array(repeating: UInt8(ascii: "x"), count: 300_000)
         let outcome = try command.run()
         #expect(text(outcome.output) == "a b||ü\n'|" + String(repeating: "x", count: 300_000))

@@ -8,7 +8,7 @@ import Glibc
 ///
 /// It inherits nothing: standard input is what ``input`` says, the environment is ours to choose, signals are as after
 /// login, every other descriptor is closed, and a process group of its own keeps the terminal's signals away.
-public struct Command: Sendable {
+public struct HostProgram: Sendable {
     /// Where programs are looked for, whatever the caller's PATH says.
     public static let folders = [
         "/usr/local/sbin", "/usr/local/bin", "/usr/sbin", "/usr/bin", "/sbin", "/bin",
@@ -19,7 +19,7 @@ public struct Command: Sendable {
     /// Without the program's own name.
     public var arguments: [String]
     /// `NAME=value` each.
-    public var environment = ["PATH=\(Command.folders.joined(separator: ":"))", "LC_ALL=C"]
+    public var environment = ["PATH=\(HostProgram.folders.joined(separator: ":"))", "LC_ALL=C"]
     public var input: [UInt8] = []
     /// Descriptors of the caller's that become 3, 4 and so on.
     public var inherited: [CInt] = []
@@ -29,7 +29,7 @@ public struct Command: Sendable {
 
     /// `program` is an absolute path, or a name that is looked for in ``folders``; `.noEntry` where it is in none.
     public init(_ program: String, _ arguments: [String] = []) throws(SystemError) {
-        self.program = try Command.find(program)
+        self.program = try HostProgram.find(program)
         self.arguments = arguments
     }
 
@@ -49,7 +49,7 @@ public struct Command: Sendable {
         public let status: ExitStatus
         public let output: [UInt8]
         public let errors: [UInt8]
-        /// Whether it wrote more than ``Command/limit``.
+        /// Whether it wrote more than ``HostProgram/limit``.
         public let isCut: Bool
 
         /// The first line that the program wrote to its error stream.
