@@ -16,6 +16,8 @@ public struct LaunchPlan: ~Copyable {
     public var entersRunningZone = false
     /// The parent has something to do once the namespaces are there: id maps, clock offsets, a systemd scope.
     public var needsParent = false
+    /// The caller is in a user namespace that is not the host's.
+    public var isInUserNamespace = false
     /// Whether the process gets a session keyring of its own, keyrings(7).
     public var makesKeyring = true
     public var cgroup = CGroupEntry()
@@ -43,7 +45,7 @@ public struct LaunchPlan: ~Copyable {
     /// Whether the zone is set up before its root is changed: for hooks, and because in a user namespace procfs and
     /// sysfs can only be mounted where another one can be seen as a whole (mount_too_revealing() in the kernel).
     var needsHostRoot: Bool {
-        hooks.needHostRoot || newNamespaces.contains(.user)
+        hooks.needHostRoot || isInUserNamespace || newNamespaces.contains(.user)
             || !entersRunningZone && joins.contains { $0.kinds.contains(.user) }
     }
 }

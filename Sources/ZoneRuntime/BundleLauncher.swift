@@ -56,13 +56,17 @@ struct BundleLauncher {
         // Whatever cannot be removed now is still listed, and removed by `delete --force`.
         rollback.add { [store] in try? store.eraseInterrupted(id) }
         let linux = bundle.spec.linux ?? Spec.Linux()
-        var resources = linux.resources ?? Spec.Resources()
-        resources.devices = DefaultProfile.completed(resources.devices)
-        let groups = try BundleGroups(id, linux, options, store.folders).manager(resources)
+        var (groups, resources) = try BundleGroups(
+            spec: bundle.spec, id: id, driver: options.cgroups, folders: store.folders
+        ).prepare()
         var record = try newRecord(id, bundle, groups)
         try store.write(record, in: claim.folder)
-        try attempting("make the control groups of container \(id)") { () throws(SystemError) in
-            try groups.create(resources)
+        do throws(SystemError) { try groups.create(resources) } catch {
+            let refused = groups
+            groups = try BundleGroups.withoutRights(error, resources)
+            try? refused.remove()
+            record.cgroups = []
+            try store.write(record, in: claim.folder)
         }
 
         let hooks = BundleHooks(hooks: bundle.spec.hooks ?? .init(), state: BundleState(record))
@@ -91,7 +95,7 @@ struct BundleLauncher {
             try claim.folder.replaceFile("config.json", bundle.configuration, mode: 0o600)
         }
         do throws(ZoneError) {
-            try serve(&launching, hooks, linux, signals, id)
+            try serve(&launching, hooks, linux, groups, resources, signals)
         } catch {
             throw error.explained(by: groups, resources)
         }
@@ -118,9 +122,11 @@ struct BundleLauncher {
         _ launching: inout LaunchingProcess,
         _ hooks: BundleHooks,
         _ linux: Spec.Linux,
-        _ signals: borrowing SignalQueue,
-        _ id: String
+        _ groups: any CGroupManager,
+        _ resources: Spec.Resources,
+        _ signals: borrowing SignalQueue
     ) throws(ZoneError) {
+        let id = hooks.state.id
         while true {
             let request: LaunchingProcess.Request
             do throws(LaunchError) { request = try launching.nextRequest(interruptedBy: signals) } catch {
@@ -134,6 +140,11 @@ struct BundleLauncher {
                     try NamespaceFiles.writeIDMaps(linux, pid: pid)
                 }
                 try NamespaceFiles.writeTimeOffsets(linux.timeOffsets, pid: pid)
+                if let scope = groups as? SystemdScope {
+                    try attempting("make the systemd scope of container \(id)") { () throws(SystemError) in
+                        try scope.start(pid: pid, resources: resources)
+                    }
+                }
             case .runHooks:
                 try hooks.runBeforeRootChanges(pid: pid)
             }
@@ -163,6 +174,7 @@ struct BundleLauncher {
         }
         var plan = try PlanBuilder(spec: bundle.spec, bundle: bundle.path, warn: report).plan(
             root: root, cgroups: groups, seccomp: try BundleLauncher.filter(linux, store), descriptors: descriptors)
+        if groups is SystemdScope { plan.needsParent = true }
         plan.makesKeyring = request.makesKeyring
         plan.process.preservedDescriptors = request.preservedDescriptors
         return plan

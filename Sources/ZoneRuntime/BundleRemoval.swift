@@ -62,7 +62,7 @@ struct BundleRemoval {
             guard target.isAlive else { return }
             try handle.signal(SIGKILL)
             // A frozen process only dies once it is thawed, except on version 2.
-            if case .paused = entry.state { try CGroups.manager(recorded: recorded(entry)).thaw() }
+            if case .paused = entry.state { try recorded(entry).manager.thaw() }
             _ = try handle.waitUntilEnded(milliseconds: 10_000)
         } catch {
             if error.errno != .noProcess { throw ZoneError("end container \(entry.name)", error) }
@@ -84,7 +84,7 @@ struct BundleRemoval {
     private func endAll(_ groups: [CGroupDirectory], _ id: String) throws(ZoneError) {
         if groups.isEmpty { return }
         do throws(SystemError) {
-            if try CGroups.manager(recorded: groups).kill() { return }
+            if try groups.manager.kill() { return }
         } catch {
             throw ZoneError("end the processes of container \(id)", error)
         }

@@ -134,7 +134,7 @@ public struct BundleRuntime: Sendable {
     }
 
     func manager(_ entry: ZoneStore.Entry) -> any CGroupManager {
-        CGroups.manager(recorded: entry.record?.cgroups.map(\.directory) ?? [])
+        (entry.record?.cgroups ?? []).map(\.directory).manager
     }
 
     // MARK: Changing

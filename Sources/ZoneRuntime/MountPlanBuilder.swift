@@ -195,6 +195,18 @@ struct MountPlanBuilder {
     ) throws(ZoneError) {
         let directories = cgroups.directories
         let single = directories.count == 1 && directories[0].hierarchy.isEmpty
+        if cgroups is SystemdScope {
+            // systemd makes the group only when there is a process for it: the child mounts what it then is in.
+            guard plan.newNamespaces.contains(.cgroup) else {
+                throw ZoneError(
+                    .unsupported, "mount on \(target): with --systemd-cgroup it needs a new cgroup namespace",
+                    hint: "add one to linux.namespaces")
+            }
+            plan.mounts.append(
+                MountPlan(
+                    target: target, source: .fileSystem(type: "cgroup2", options: []), changes: options.changes))
+            return
+        }
         if !single {
             plan.mounts.append(
                 MountPlan(

@@ -32,6 +32,7 @@ enum NamespacePlanBuilder {
         if !linux.timeOffsets.isEmpty, !plan.newNamespaces.contains(.time) {
             throw ZoneError(.invalid, "linux.timeOffsets: are given, but linux.namespaces makes no new time namespace")
         }
+        plan.isInUserNamespace = Rootless.isInside
         plan.needsParent = plan.newNamespaces.contains(.user) || !linux.timeOffsets.isEmpty
     }
 

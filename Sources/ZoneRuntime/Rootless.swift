@@ -22,6 +22,15 @@ public enum Rootless {
     /// Whether zonectl itself entered the namespace, so that ids in configurations are still those outside.
     static var hasEntered: Bool { getenv(marker) != nil && geteuid() == 0 && !UserNamespace.isInitial }
 
+    /// The ordinary user's uid on the host; nil for root.
+    static var user: UInt32? {
+        if geteuid() != 0 { return geteuid() }
+        guard isInside else { return nil }
+        if let text = getenv(marker), let user = UInt32(String(cString: text)) { return user }
+        let own = (try? UserNamespace.ranges("/proc/self/uid_map")) ?? []
+        return own.first { $0.inside == 0 }?.outside
+    }
+
     /// For an ordinary user: enters a new user namespace, or that of a zone's process, and executes zonectl again.
     /// Returns for root.
     public static func enter(process: Int32? = nil, report: (String) -> Void) throws(ZoneError) {

@@ -144,7 +144,7 @@ public struct ZoneControl: Sendable {
 
     private func killAll(_ groups: [CGroupDirectory], _ name: String) throws(ZoneError) {
         do throws(SystemError) {
-            if try CGroups.manager(recorded: groups).kill() { return }
+            if try groups.manager.kill() { return }
         } catch {
             throw ZoneError("end the processes of zone \(name)", error)
         }

@@ -49,7 +49,7 @@ public struct ZoneExecutor: Sendable {
         let kinds: NamespaceSet = [.mount, .uts, .ipc, .network, .pid, .cgroup]
         plan.joins = [NamespaceJoin(descriptor: first.raw, kinds: kinds, name: "zone \(zone)")]
         plan.entersRunningZone = true
-        let groups = CGroups.manager(recorded: entry.record?.cgroups.map(\.directory) ?? [])
+        let groups = (entry.record?.cgroups ?? []).map(\.directory).manager
         let handles = try attempting("open the control groups of zone \(zone)") { () throws(SystemError) in
             try groups.open()
         }

@@ -273,7 +273,7 @@ public struct ZoneStore: Sendable {
     /// something that can be listed and removed again.
     func erase(_ name: String, cgroups: [CGroupDirectory]) throws(ZoneError) {
         do throws(SystemError) {
-            if !cgroups.isEmpty { try CGroups.manager(recorded: cgroups).remove() }
+            if !cgroups.isEmpty { try cgroups.manager.remove() }
             // Neither folder needs to exist any more.
             if let root = try openIfThere(folders.root) { try root.removeTree(name) }
         } catch {
@@ -297,7 +297,7 @@ public struct ZoneStore: Sendable {
         }
         let groups = record?.cgroups.map(\.directory) ?? []
         do throws(SystemError) {
-            if !groups.isEmpty { _ = try CGroups.manager(recorded: groups).kill() }
+            if !groups.isEmpty { _ = try groups.manager.kill() }
         } catch {
             throw ZoneError("end the processes of zone \(name)", error)
         }
