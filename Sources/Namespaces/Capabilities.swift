@@ -18,10 +18,11 @@ public struct CapabilityPlan: Sendable, Equatable {
 }
 
 extension CapabilityPlan {
-    /// What execve(2) leaves to a user other than root: only what is ambient. Taken at once, so that the working
+    /// What execve(2) leaves to a user; to others than root only what is ambient. Taken at once, so that the working
     /// directory is entered and the program found with that user's rights.
-    var ofOrdinaryUser: CapabilityPlan {
+    func of(_ identity: Identity) -> CapabilityPlan {
         var plan = self
+        if identity.uid == 0 { return plan }
         plan.effective &= ambient
         plan.permitted &= ambient
         return plan
@@ -86,38 +87,55 @@ enum Privileges {
         return limit.hard <= hard
     }
 
-    /// Changes to the user and reduces the capabilities to the plan's.
-    static func drop(
-        _ process: ProcessPlan,
-        _ identity: Identity,
-        _ channel: borrowing Channel
-    ) throws(LaunchFailure) {
+    /// Changes to the user and reduces the capabilities to the plan's; only the right to load a filter stays, dormant,
+    /// where ``settle(_:_:_:)`` will need it.
+    static func drop(_ process: ProcessPlan, _ identity: Identity) throws(LaunchFailure) {
         // Keep permitted capabilities across the change of uid; execve clears the flag.
         try attempt(.setIdentity, zn_prctl(8 /* PR_SET_KEEPCAPS */, 1, 0, 0, 0))
         if let plan = process.capabilities { try dropBounding(plan) }
         try attempt(.groups, zn_setgroups(identity.groups.count, identity.groups))
         try attempt(.setIdentity, zn_setresgid(identity.gid))
         try attempt(.setIdentity, zn_setresuid(identity.uid))
-        // Without no_new_privs a filter can only be loaded while CAP_SYS_ADMIN is still there: seccomp(2).
-        if !process.setsNoNewPrivileges, process.seccomp != nil {
-            // The change to another user has emptied the effective set; the permitted one is kept.
-            if identity.uid != 0 {
-                var loading = CapabilityPlan()
-                loading.effective = 1 << UInt64(CAP_SYS_ADMIN)
-                loading.permitted = loading.effective | (process.capabilities?.permitted ?? 0)
-                try set(loading)
+        if var plan = process.capabilities?.of(identity) {
+            if needsRightToFilter(process) {
+                plan.permitted |= rightToFilter
+                plan.ambient = 0
             }
-            try loadFilter(process, channel)
+            try set(plan)
         }
-        if let plan = process.capabilities { try set(identity.uid == 0 ? plan : plan.ofOrdinaryUser) }
         if process.setsNoNewPrivileges {
             try attempt(.noNewPrivileges, zn_prctl(38 /* PR_SET_NO_NEW_PRIVS */, 1, 0, 0, 0))
         }
     }
 
+    private static let rightToFilter: UInt64 = 1 << UInt64(CAP_SYS_ADMIN)
+
+    /// Without no_new_privs a filter can only be loaded with CAP_SYS_ADMIN: seccomp(2).
+    private static func needsRightToFilter(_ process: ProcessPlan) -> Bool {
+        !process.setsNoNewPrivileges && process.seccomp != nil
+    }
+
+    /// The last of all rights go and the filter comes: nothing that a filter might refuse is done afterwards but what
+    /// every runtime does then (capset, prctl, execve).
+    static func settle(
+        _ process: ProcessPlan,
+        _ identity: Identity,
+        _ channel: borrowing Channel
+    ) throws(LaunchFailure) {
+        guard needsRightToFilter(process) else { return try loadFilter(process, channel) }
+        let plan = process.capabilities?.of(identity)
+        var loading = plan ?? CapabilityPlan()
+        loading.effective = rightToFilter
+        loading.permitted |= rightToFilter
+        loading.ambient = 0
+        try set(loading)
+        try loadFilter(process, channel)
+        if let plan { try set(plan) }
+    }
+
     /// Loads the filter. The descriptor of its notifications, if it has some, goes to the listener by way of the parent;
     /// so no filter may notify about sendmsg(2): ``SeccompProgram`` refuses those that do.
-    static func loadFilter(_ process: ProcessPlan, _ channel: borrowing Channel) throws(LaunchFailure) {
+    private static func loadFilter(_ process: ProcessPlan, _ channel: borrowing Channel) throws(LaunchFailure) {
         guard let filter = process.seccomp else { return }
         let result = filter.instructions.withUnsafeBytes { bytes in
             // 8 bytes an instruction; the kernel's own limit is 4096 of them.

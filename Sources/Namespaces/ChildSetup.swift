@@ -72,7 +72,7 @@ enum ChildSetup {
         try StandardStreams.install(plan.process, console: console, uid: identity.uid)
         // Children of this process are the zone's from here on. Needs CAP_SYS_ADMIN, so before the capabilities go too.
         if plan.entersRunningZone { try joinProcesses(plan) }
-        try Privileges.drop(plan.process, identity, channel)
+        try Privileges.drop(plan.process, identity)
         // As the user, so that a directory it may not enter is refused; verified to be inside (CVE-2024-21626).
         try WorkingDirectory.enter(plan.process, root: root.raw)
         _ = umask(mode_t(plan.process.umask))
@@ -85,15 +85,22 @@ enum ChildSetup {
             try StartGate.wait(gate, channel)
         }
         try run(plan.hooks.startContainer, .startContainerHook, plan.hooks.createdState)
+        var isSettled = false
         if plan.entersRunningZone {
-            try handOver(channel, keepsDescriptors: false, preserved: plan.process.preservedDescriptors)
+            // The zone will see its successor: it has nothing of the host's but the channel, and no right too many.
+            closeAll(but: [channel.raw], from: 3 + CInt(clamping: plan.process.preservedDescriptors))
+            if !plan.process.setsNoNewPrivileges {
+                try Privileges.settle(plan.process, identity, channel)
+                isSettled = true
+            }
+            try handOver(channel)
         }
         // Of the process that stays: a session ends with its leader.
         try attempt(.session, zn_setsid())
         if plan.process.hasTerminal { try attempt(.standardStreams, Terminal.takeControl(of: 0)) }
-        if plan.process.runsInit { try InitProcess.startProgramBelow(plan.process, channel: channel) }
+        if plan.process.runsInit { try InitProcess.startProgramBelow(plan.process, identity, channel: channel) }
         // After the last message: a filter need not allow what the handshake does.
-        if plan.process.setsNoNewPrivileges { try Privileges.loadFilter(plan.process, channel) }
+        if !isSettled { try Privileges.settle(plan.process, identity, channel) }
         // Last, as nothing can be opened below a small limit.
         try Privileges.setDescriptorLimit(plan.process)
         try program.execute()
@@ -146,23 +153,15 @@ enum ChildSetup {
     }
 
     /// Goes on in a child, the first that the zone can see. Returns in the child. With CLONE_PARENT it is a child of
-    /// zonectl, which waits for it. Where it is the last step it has the zone's rights, and nothing of the host's but
-    /// the channel and what the program inherits.
+    /// zonectl, which waits for it.
     ///
-    /// Born earlier, it would be seen in the zone with all capabilities of the host's, and a zone that may trace
-    /// processes (CAP_SYS_PTRACE) would take it over.
-    static func handOver(
-        _ channel: borrowing Channel,
-        keepsDescriptors: Bool,
-        preserved: Int = 0
-    ) throws(LaunchFailure) {
+    /// For `exec` it is the last step: born earlier, it would be seen in the zone with all capabilities of the host's,
+    /// and a zone that may trace processes (CAP_SYS_PTRACE) would take it over.
+    static func handOver(_ channel: borrowing Channel) throws(LaunchFailure) {
         var pidfd: CInt = -1
         let pid = try attempt(.enterProcesses, zn_fork_sibling(&pidfd))
         if pid == 0 {
             _ = zn_prctl(4 /* PR_SET_DUMPABLE */, 0, 0, 0, 0)
-            if keepsDescriptors { return }
-            // All but the channel: what is left is for the program or from the host.
-            closeAll(but: [channel.raw], from: 3 + CInt(clamping: preserved))
             return
         }
         var message = Message(.replaced)

@@ -11,10 +11,13 @@ import LinuxSystem
 /// read-only mount (CStart) and it is not dumpable, so the zone can neither change nor read it.
 enum InitProcess {
     /// Clones; returns in the child, which executes the program. The parent stays as init and never returns.
-    static func startProgramBelow(_ process: ProcessPlan, channel: borrowing Channel) throws(LaunchFailure) {
+    static func startProgramBelow(
+        _ process: ProcessPlan,
+        _ identity: Identity,
+        channel: borrowing Channel
+    ) throws(LaunchFailure) {
         // Everything waits to be picked up by sigwait below; the program starts with an empty mask again.
         try attempt(.initProcess, zn_sigmask(.max))
-        // Without no_new_privs the filter is loaded already.
         let pid = try attempt(.initProcess, zn_fork())
         if pid == 0 {
             // A group of its own in the foreground, so that Ctrl-C reaches the program and not init.
@@ -23,7 +26,7 @@ enum InitProcess {
             try attempt(.initProcess, zn_sigmask(0))
             return
         }
-        if process.setsNoNewPrivileges { try Privileges.loadFilter(process, channel) }
+        try Privileges.settle(process, identity, channel)
         // The channel too: the parent takes its end as the sign that the program runs.
         _ = zn_close_range(3, .max, 0)
         supervise(pid)

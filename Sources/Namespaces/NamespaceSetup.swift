@@ -46,7 +46,7 @@ struct NamespaceSetup {
         let rest = isStaged ? new.subtracting([.user, .time]) : new.intersection(.cgroup)
         if !rest.isEmpty { try attempt(.namespaces, zn_unshare(rest.flags)) }
         if needsBirth, !plan.entersRunningZone {
-            try ChildSetup.handOver(channel, keepsDescriptors: true)
+            try ChildSetup.handOver(channel)
         }
     }
 
