@@ -27,13 +27,21 @@ struct DeviceLines {
                 && (minor == nil || other.minor == nil || minor == other.minor)
         }
 
-        func hasSamePlace(_ other: Exception) -> Bool {
-            type == other.type && major == other.major && minor == other.minor
+        func contains(_ other: Exception) -> Bool {
+            type == other.type && (major == nil || major == other.major) && (minor == nil || minor == other.minor)
+        }
+
+        /// `c 1:3 rwm`, with `*` for any number.
+        var text: String {
+            let number = { (value: Int64?) in value.map { String($0) } ?? "*" }
+            return "\(type) \(number(major)):\(number(minor)) \(String("rwm".filter(access.contains)))"
         }
     }
 
     private(set) var lines: [Line] = []
     private var allowsByDefault = true
+    /// Whether a rule for everything came before; else the group's default is what its parent or an earlier update left.
+    private var isKnown = false
     private var exceptions: [Exception] = []
 
     init(_ rules: [Spec.DeviceRule]) throws(SystemError) {
@@ -48,6 +56,7 @@ struct DeviceLines {
         if type == "a", any(rule.major) == nil, any(rule.minor) == nil, access.count == 3 {
             lines.append(Line(allow: rule.allow, text: "a"))
             allowsByDefault = rule.allow
+            isKnown = true
             exceptions = []
             return
         }
@@ -56,25 +65,26 @@ struct DeviceLines {
             let exception = Exception(type: type, major: any(rule.major), minor: any(rule.minor), access: access)
             if rule.allow == allowsByDefault {
                 try remove(exception)
+                if !isKnown { lines.append(Line(allow: rule.allow, text: exception.text)) }
             } else {
                 exceptions.append(exception)
+                lines.append(Line(allow: rule.allow, text: exception.text))
             }
-            let number = { (value: Int64?) in value.map { String($0) } ?? "*" }
-            let letters = rule.access ?? "rwm"
-            lines.append(
-                Line(
-                    allow: rule.allow,
-                    text: "\(type) \(number(exception.major)):\(number(exception.minor)) \(letters)"))
         }
     }
 
-    private mutating func remove(_ exception: Exception) throws(SystemError) {
-        for index in exceptions.indices where exceptions[index].overlaps(exception) {
-            guard exceptions[index].hasSamePlace(exception) else {
+    /// Back to the default: each exception that lies within is named by its own numbers, as the kernel wants it.
+    private mutating func remove(_ wanted: Exception) throws(SystemError) {
+        for index in exceptions.indices where exceptions[index].overlaps(wanted) {
+            guard wanted.contains(exceptions[index]) else {
                 throw SystemError(
-                    "limit", "devices: cgroup version 1 cannot take a part out of an earlier rule", .notSupported)
+                    "limit", "devices: cgroup version 1 cannot take \(wanted.text) out of \(exceptions[index].text)",
+                    .notSupported)
             }
-            exceptions[index].access.subtract(exception.access)
+            var part = exceptions[index]
+            part.access.formIntersection(wanted.access)
+            exceptions[index].access.subtract(wanted.access)
+            lines.append(Line(allow: allowsByDefault, text: part.text))
         }
         exceptions.removeAll { $0.access.isEmpty }
     }

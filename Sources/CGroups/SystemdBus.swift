@@ -67,6 +67,8 @@ struct SystemdBus: Sendable {
         if has("already exists") || has("already loaded") || has("fragment file") { return .exists }
         if has("not loaded") || has("not found") { return .noEntry }
         if has("Access denied") || has("authentication required") || has("Permission denied") { return .accessDenied }
+        // Nothing at the other end, or a bus without systemd on it.
+        if has("not provided by any") || has("Process org.freedesktop.systemd1") { return .notSupported }
         if has("connect to bus") || has("No such file") || has("has not been booted") { return .notSupported }
         if has("nvalid") || has("Cannot set property") || has("Unknown") { return .invalid }
         return .ioError

@@ -48,13 +48,35 @@ import Testing
         #expect(error?.errno == .notSupported)
         #expect(throws: SystemError.self) {
             try DeviceLines([
-                .init(allow: true), .init(allow: false, type: "b", major: 8), .init(allow: true, type: "b"),
+                .init(allow: true), .init(allow: false, type: "b", major: 8), .init(allow: true, type: "b", minor: 1),
             ])
         }
         // The same place, another type, a rule taken back before: nothing to cut.
         let exact = Spec.DeviceRule(allow: false, type: "c", access: "rw")
-        #expect(try DeviceLines([all, wide, exact, part]).lines.count == 4)
-        #expect(try DeviceLines([all, wide, .init(allow: false, type: "b", major: 1)]).lines.count == 3)
+        #expect(try DeviceLines([all, wide, exact, part]).lines.map(\.text) == ["a", "c *:* rw", "c *:* rw"])
+        #expect(try DeviceLines([all, wide, .init(allow: false, type: "b", major: 1)]).lines.count == 2)
+    }
+
+    /// A wider rule takes back the narrower ones within it, each by its own numbers.
+    @Test func version1TakesBackByName() throws {
+        let rules: [Spec.DeviceRule] = [
+            .init(allow: false), .init(allow: true, type: "c", major: 1, minor: 3, access: "rw"),
+            .init(allow: true, type: "c", major: 5, access: "rwm"), .init(allow: true, type: "b", major: 5),
+            .init(allow: false, type: "c", access: "wm"),
+        ]
+        let lines = try DeviceLines(rules).lines
+        #expect(lines.filter { $0.allow }.map(\.text) == ["c 1:3 rw", "c 5:* rwm", "b 5:* rwm"])
+        #expect(lines.filter { !$0.allow }.map(\.text) == ["a", "c 1:3 w", "c 5:* wm"])
+    }
+
+    /// Without a rule for everything the group's default is not known here: each rule is passed on.
+    @Test func version1GetsRulesOfAnUpdate() throws {
+        let rules: [Spec.DeviceRule] = [
+            .init(allow: true, type: "c", major: 1, minor: 5), .init(allow: false, type: "c", major: 1, minor: 7),
+        ]
+        #expect(
+            try DeviceLines(rules).lines
+                == [.init(allow: true, text: "c 1:5 rwm"), .init(allow: false, text: "c 1:7 rwm")])
     }
 
     @Test func version1GetsEachRuleInItsFile() throws {

@@ -288,9 +288,19 @@ final class LiveTests {
     }
 
     /// The calls of an engine's start, between two that a trace can be cut at.
-    @Test func createAndOpen() throws {
+    @Test(arguments: [false, true]) func createAndOpen(_ isLimited: Bool) throws {
+        _ = try engine("first")
         access("/zonectl-trace-begin", F_OK)
-        let groups = try engine("traced")
+        let groups = try engine("traced\(isLimited)") {
+            guard isLimited else { return }
+            $0.memory = .init()
+            $0.memory?.limit = 64 << 20
+            $0.memory?.swap = 64 << 20
+            $0.cpu = .init()
+            $0.cpu?.shares = 512
+            $0.pids = .init(limit: 100)
+            $0.devices = [.init(allow: false), .init(allow: true, type: "c", major: 1, minor: 3)]
+        }
         let handles = try groups.open()
         access("/zonectl-trace-end", F_OK)
         #expect(handles.tasks.count + (handles.unified == nil ? 0 : 1) == groups.directories.count)
@@ -306,10 +316,13 @@ final class LiveTests {
             $0.devices = [
                 .init(allow: false), .init(allow: true, access: "m"), .init(allow: true, type: "a", major: 1, minor: 3),
                 .init(allow: true, type: "u", major: 1, minor: 5, access: "r"),
+                .init(allow: true, type: "c", major: 1, minor: 7, access: "rw"),
+                .init(allow: false, type: "c", major: 1, access: "w"),
+                .init(allow: true, type: "b", major: 7, access: "rw"), .init(allow: false, type: "b", access: "w"),
             ]
         }
         #expect(
             try value(groups, "devices", "devices.list").split(separator: "\n").sorted()
-                == ["b *:* m", "b 1:3 rwm", "c *:* m", "c 1:3 rwm", "c 1:5 r"])
+                == ["b *:* m", "b 1:3 rm", "b 7:* r", "c *:* m", "c 1:3 rm", "c 1:5 r", "c 1:7 r"])
     }
 }

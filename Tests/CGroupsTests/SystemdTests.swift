@@ -211,6 +211,7 @@ import Testing
         arguments: [
             ("Access denied", Errno.accessDenied),
             ("Failed to connect to bus: No such file or directory", .notSupported),
+            ("Call failed: Process org.freedesktop.systemd1 exited with status 1", .notSupported),
             ("Call failed: Invalid argument", .invalid), ("Call failed: whatever", .ioError),
         ])
     func refusalsKeepTheirReason(_ text: String, _ errno: Errno) throws {
