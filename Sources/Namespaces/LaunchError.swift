@@ -87,6 +87,12 @@ public struct LaunchDescription {
         case .mount where errno == .loop && index < mounts.count && index >= 0:
             sentence =
                 "mount on \(mounts[index]): the path leads through a symbolic link of the image's, which could redirect it"
+        case .mount where errno == .invalid && mounts.indices.contains(index) && mounts[index].hasSuffix(" (remount)"):
+            sentence = "mount on \(mounts[index]): nothing is mounted there, or it does not take these options"
+        case .limit where errno == .notPermitted:
+            sentence =
+                "\(step.attempt) \(subject(step, index)): \(reason.lowercased()): it is above the hard limit, which only "
+                + "CAP_SYS_RESOURCE may raise"
         case .mount where errno == .notPermitted && ownedByNamespaces(index):
             sentence =
                 "mount on \(mounts[index]): \(reason.lowercased()): the zone's user namespace must own the namespaces "

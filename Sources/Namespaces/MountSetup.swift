@@ -164,15 +164,20 @@ struct MountSetup: ~Copyable {
 
     // MARK: Afterwards
 
-    /// Writes sysctls to the zone's own procfs, or to one that nobody else sees where the zone has none.
+    /// Writes sysctls to the zone's own procfs, or to one that nobody else sees where the zone has none, or has
+    /// something mounted on a part of it.
     mutating func writeSysctls(_ sysctls: [(name: String, value: String)]) throws(LaunchFailure) {
         if sysctls.isEmpty { return }
-        let files: ProcFiles
+        var files: ProcFiles
         if let own = proc.take() { files = own } else { files = try ProcFiles.makePrivate(.sysctl) }
         for (index, sysctl) in sysctls.enumerated() {
             // As sysctl(8): dots separate, unless slashes do.
             let name = sysctl.name.contains("/") ? sysctl.name : String(sysctl.name.map { $0 == "." ? "/" : $0 })
-            try files.write("sys/\(name)", sysctl.value, .sysctl, index)
+            do throws(LaunchFailure) { try files.write("sys/\(name)", sysctl.value, .sysctl, index) } catch {
+                guard error.errno == .crossDevice else { throw error }
+                files = try ProcFiles.makePrivate(.sysctl)
+                try files.write("sys/\(name)", sysctl.value, .sysctl, index)
+            }
         }
     }
 

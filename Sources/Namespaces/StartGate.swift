@@ -43,7 +43,12 @@ public enum StartGate {
                 throw LaunchError(error)
             }
             guard Message.Kind(rawValue: message.kind) == .notifications else { throw description().error(message) }
-            if let listener = listener(), let notifications { try listener.forward(notifications, pid: pid) }
+            guard let listener = listener(), let notifications else { continue }
+            do throws(LaunchError) { try listener.forward(notifications, pid: pid) } catch {
+                // Its calls would be refused in a way that it cannot expect; with `create` gone it is ours to end.
+                if let process = try? ProcessHandle(pid: pid) { try? process.signal(SIGKILL) }
+                throw error
+            }
         }
     }
 

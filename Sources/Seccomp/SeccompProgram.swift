@@ -62,7 +62,8 @@ public struct SeccompProgram: Sendable, Equatable {
             if rule.names.contains("sendmsg") {
                 throw SeccompError(
                     .unsupported,
-                    "syscalls[\(index)]: SCMP_ACT_NOTIFY is not possible for sendmsg, with which the listener is reached")
+                    "syscalls[\(index)]: SCMP_ACT_NOTIFY is not possible for sendmsg, with which the listener is reached"
+                )
             }
         }
         guard notifies, !spec.hasListener else { return notifies }

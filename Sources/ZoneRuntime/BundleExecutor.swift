@@ -49,7 +49,7 @@ extension BundleRuntime {
             process, try BundleLauncher.filter(linux, store), personality: linux.personality,
             ownsUsers: kinds.contains(.user), isAdded: true, warn: report)
         if let seccomp = linux.seccomp, let record = entry.record {
-            plan.process.seccompListener = SeccompListener(seccomp, BundleState(record))
+            plan.process.seccompListener = SeccompListener(seccomp, BundleState(record), status: "running")
         }
         plan.process.preservedDescriptors = request.preservedDescriptors
         let streams =

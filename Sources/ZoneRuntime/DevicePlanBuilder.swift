@@ -31,7 +31,9 @@ enum DevicePlanBuilder {
     private static var ownsMachine: Bool {
         // A kernel without user namespaces has no such file.
         guard let text = try? readHostFile("/proc/self/uid_map", limit: 4096) else { return true }
-        return text.split(whereSeparator: { $0 == 0x20 || $0 == 0x0A }) == [[0x30], [0x30], Array("4294967295".utf8)[...]]
+        return text.split(whereSeparator: { $0 == 0x20 || $0 == 0x0A }) == [
+            [0x30], [0x30], Array("4294967295".utf8)[...],
+        ]
     }
 
     static func plan(_ device: Spec.Device, _ place: String) throws(ZoneError) -> DevicePlan {
@@ -72,7 +74,9 @@ enum DevicePlanBuilder {
         }
         throw ZoneError(
             .notFound, "device \(device.path): the host has no node for \(device.major):\(device.minor)",
-            hint: "a zone with a user namespace gets the host's nodes, and there is none at \(device.path) or \(numbered)")
+            hint:
+                "a zone with a user namespace gets the host's nodes, and there is none at \(device.path) or \(numbered)"
+        )
     }
 }
 

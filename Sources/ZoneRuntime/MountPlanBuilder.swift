@@ -260,12 +260,16 @@ struct MountPlanBuilder {
             guard !mount.uidMappings.isEmpty, !mount.gidMappings.isEmpty else {
                 throw ZoneError(.invalid, "\(place): needs both uidMappings and gidMappings, or neither")
             }
-            let map = IDMap(users: mount.uidMappings.map(IDMap.Range.init), groups: mount.gidMappings.map(IDMap.Range.init))
+            let map = IDMap(
+                users: mount.uidMappings.map(IDMap.Range.init), groups: mount.gidMappings.map(IDMap.Range.init))
             return MountMap(source: .ids(map), isRecursive: isRecursive)
         }
         for namespace in linux.namespaces where namespace.type == .user {
-            if let path = namespace.path, !path.isEmpty { return MountMap(source: .file(path), isRecursive: isRecursive) }
-            let map = IDMap(users: linux.uidMappings.map(IDMap.Range.init), groups: linux.gidMappings.map(IDMap.Range.init))
+            if let path = namespace.path, !path.isEmpty {
+                return MountMap(source: .file(path), isRecursive: isRecursive)
+            }
+            let map = IDMap(
+                users: linux.uidMappings.map(IDMap.Range.init), groups: linux.gidMappings.map(IDMap.Range.init))
             return MountMap(source: .ids(map), isRecursive: isRecursive)
         }
         throw ZoneError(

@@ -78,7 +78,8 @@ enum ProcessAttributesBuilder {
         var plan = SchedulerPlan(policy: policy)
         for flag in scheduler.flags {
             guard let bit = schedulerFlags[flag] else {
-                throw ZoneError(.invalid, "process.scheduler.flags: \"\(flag)\" is not known", hint: "sched_setattr(2) lists them")
+                throw ZoneError(
+                    .invalid, "process.scheduler.flags: \"\(flag)\" is not known", hint: "sched_setattr(2) lists them")
             }
             plan.flags |= bit
         }
@@ -99,7 +100,8 @@ enum ProcessAttributesBuilder {
         let times = [scheduler.runtime, scheduler.deadline, scheduler.period].compactMap { $0 }
         if scheduler.policy != "SCHED_DEADLINE", times.contains(where: { $0 != 0 }) {
             throw ZoneError(
-                .invalid, "process.scheduler: runtime, deadline and period are for SCHED_DEADLINE, not for \(scheduler.policy)")
+                .invalid,
+                "process.scheduler: runtime, deadline and period are for SCHED_DEADLINE, not for \(scheduler.policy)")
         }
         plan.runtime = scheduler.runtime ?? 0
         plan.deadline = scheduler.deadline ?? 0
@@ -196,7 +198,8 @@ extension LimitPlan {
 
 extension SeccompListener {
     /// The container process state for `linux.seccomp.listenerPath` (config-linux.md); nil where no listener is named.
-    init?(_ seccomp: Spec.Seccomp, _ state: BundleState) {
+    /// `status` is the zone's, `running` for a process that `exec` adds.
+    init?(_ seccomp: Spec.Seccomp, _ state: BundleState, status: String = "creating") {
         guard let path = seccomp.listenerPath, !path.isEmpty else { return nil }
         var outer = JSONWriter()
         outer.beginObject()
@@ -213,7 +216,7 @@ extension SeccompListener {
         var inner = JSONWriter()
         inner.beginObject()
         for (name, value) in [
-            ("ociVersion", state.ociVersion), ("id", state.id), ("status", "creating"), ("bundle", state.bundle),
+            ("ociVersion", state.ociVersion), ("id", state.id), ("status", status), ("bundle", state.bundle),
         ] {
             inner.name(name)
             inner.string(value)

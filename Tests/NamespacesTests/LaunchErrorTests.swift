@@ -20,6 +20,7 @@ import Testing
         plan.mounts = [
             MountPlan(target: "/proc", source: .fileSystem(type: "proc", options: [])),
             MountPlan(target: "/data", source: .tree(-1, isDirectory: true)),
+            MountPlan(target: "/m", source: .remount(options: [])),
         ]
         plan.devices = [
             DevicePlan(path: "/dev/fuse", major: 10, minor: 229)
@@ -53,7 +54,22 @@ import Testing
             (.maskedPath, .loop, 0, "mask /proc/kcore: Too many levels of symbolic links"),
             (.readonlyPath, .noMemory, 0, "make read-only /proc/sys: Cannot allocate memory"),
             (.sysctl, .noEntry, 0, "set the sysctl net.ipv4.ip_forward=1: No such file or directory"),
-            (.limit, .notPermitted, 0, "set the resource limit RLIMIT_NOFILE=10:20: Operation not permitted"),
+            (
+                .limit, .notPermitted, 0,
+                "set the resource limit RLIMIT_NOFILE=10:20: operation not permitted: it is above the hard limit, "
+                    + "which only CAP_SYS_RESOURCE may raise"
+            ),
+            (.limit, .invalid, 0, "set the resource limit RLIMIT_NOFILE=10:20: Invalid argument"),
+            (
+                .mount, .notPermitted, 0,
+                "mount on /proc (proc): operation not permitted: the zone's user namespace must own the namespaces "
+                    + "that it shows: give the zone new ones, or bind-mount the host's"
+            ),
+            (
+                .mount, .invalid, 2,
+                "mount on /m (remount): nothing is mounted there, or it does not take these options"
+            ),
+            (.copyUp, .noSpace, 0, "copy what is covered by the mount on /proc (proc): No space left on device"),
             (.workingDirectory, .noEntry, -1, "change to the working directory /work: No such file or directory"),
             (.setIdentity, .invalid, -1, "change to the user 1:2: Invalid argument"),
             (.seccomp, .invalid, -1, "load the seccomp filter: Invalid argument"),

@@ -28,7 +28,8 @@ import Testing
             (["noatime", "strictatime"], .strictAccessTime), (["strictatime", "noatime"], .noAccessTime),
             (["noatime", "relatime"], []), (["noatime", "norelatime"], .noAccessTime),
             (["noatime", "atime"], []), (["noatime", "nostrictatime"], .noAccessTime), (["defaults", "async"], []),
-            (["rro"], .readOnly), (["rro", "rw"], []), (["ro", "rrw"], []), (["rnoatime", "strictatime"], .strictAccessTime),
+            (["rro"], .readOnly), (["rro", "rw"], []), (["ro", "rrw"], []),
+            (["rnoatime", "strictatime"], .strictAccessTime),
             (["rnoatime", "ratime"], []), (["rnosuid", "rsuid", "rnodev", "rnoexec"], [.noDevices, .noExecution]),
         ] as [([String], MountAttributes)])
     func ofOpposedOptionsTheLastCounts(_ texts: [String], _ attributes: MountAttributes) throws {

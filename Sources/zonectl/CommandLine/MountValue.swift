@@ -38,7 +38,8 @@ enum MountValue {
         }
         for (one, other) in [("rro", "rw"), ("suid", "nosuid"), ("dev", "nodev"), ("exec", "noexec")]
         where options.contains(one) && options.contains(other) {
-            throw ZoneError(.invalid, "--volume \"\(text)\": \(one == "rro" ? "ro" : one) and \(other) contradict each other")
+            throw ZoneError(
+                .invalid, "--volume \"\(text)\": \(one == "rro" ? "ro" : one) and \(other) contradict each other")
         }
         return try bind(parts[0], parts[1], options, "--volume")
     }
