@@ -77,7 +77,7 @@ enum ChildSetup {
         try WorkingDirectory.enter(plan.process, root: root.raw)
         _ = umask(mode_t(plan.process.umask))
         let program = Program(plan.process, home: identity.home)
-        if plan.gate != nil { try program.find() }
+        if plan.gate != nil, !plan.process.arguments.isEmpty { try program.find() }
         try ask(.ready, channel)
         if let gate = plan.gate {
             // It may wait for long, and holds among others the lock of the zone's folder.

@@ -80,6 +80,9 @@ public struct RootPlan: Sendable {
     public enum Source: Sendable {
         /// A detached mount, from `fsmount(2)` or `open_tree(2)`.
         case tree(CInt)
+        /// A directory of the mount namespace that the zone shares or joins: the child only changes its root to it, by
+        /// chroot(2). What would be mounted there is somebody else's.
+        case directory(String)
         /// An overlay to be mounted by the child with mount(2): kernels before 6.8 take no more than 256 bytes of
         /// `lowerdir` through fsconfig(2). Relative layer names are below `directory`.
         case overlay(options: String, directory: String)

@@ -23,6 +23,9 @@ public struct MountPlan: Sendable {
     public var changes: MountChanges
     /// Becomes read-only only after everything is mounted below it.
     public var sealsAtEnd: Bool
+    /// Shows up in /proc/PID/mountinfo in the plan's order, which readers of configurations expect. The kernel lists
+    /// mounts by their age, and what the parent opened is older than what the child makes.
+    public var keepsOrder = false
     /// What /proc/mounts shows as the source of a new file system; nil for its type.
     public var device: String?
     /// A new tmpfs begins with a copy of what it covers.

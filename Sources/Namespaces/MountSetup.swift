@@ -23,7 +23,11 @@ struct MountSetup: ~Copyable {
             switch mount.source {
             case .tree(let tree, let isDirectory):
                 let target = try target(of: mount, isDirectory: isDirectory, index)
-                try attach(tree, target, isDirectory, index)
+                if mount.keepsOrder {
+                    try attachInOrder(tree, target, isDirectory, index)
+                } else {
+                    try attach(tree, target, isDirectory, index)
+                }
                 if mount.sealsAtEnd { sealed.append((index, tree)) }
             case .fileSystem(let type, let options):
                 let made = try mountFileSystem(type, options, mount, index)
@@ -143,6 +147,20 @@ struct MountSetup: ~Copyable {
     private func target(of mount: MountPlan, isDirectory: Bool, _ index: Int) throws(LaunchFailure) -> Descriptor {
         let found = inside.findOrMake(mount.target, directory: isDirectory, noSymlinks: mount.refusesSymlinks)
         return Descriptor(owning: try attempt(.mount, found, index: index))
+    }
+
+    /// Attaches a copy that is as young as its place in the plan.
+    private func attachInOrder(
+        _ tree: CInt,
+        _ target: borrowing Descriptor,
+        _ isDirectory: Bool,
+        _ index: Int
+    ) throws(LaunchFailure) {
+        let raw = zn_open_tree(tree, "", true)
+        // Kernels before 6.15 copy no detached mounts. Then the order is another, and nothing else.
+        if raw < 0 { return try attach(tree, target, isDirectory, index) }
+        let copy = Descriptor(owning: raw)
+        try attach(copy.raw, target, isDirectory, index)
     }
 
     private func attach(

@@ -15,9 +15,13 @@ enum RootSetup {
     /// Puts the root into the mount namespace and returns a descriptor of it, through which everything is mounted.
     static func attach(_ plan: borrowing LaunchPlan) throws(LaunchFailure) -> Descriptor {
         guard let root = plan.root else { return try openRoot() }
+        if case .directory(let path) = root.source {
+            return Descriptor(owning: try attempt(.enterRoot, zn_openat(AT_FDCWD, path, directoryFlags, 0)))
+        }
         // Nothing mounted here may appear on the host, and nothing the host mounts may appear here.
         try attempt(.propagation, zn_set_root_propagation(UInt(MS_PRIVATE)))
         switch root.source {
+        case .directory: break
         case .tree(let tree):
             let anchor = Descriptor(
                 owning: try attempt(.attachRoot, zn_openat(AT_FDCWD, root.anchor, directoryFlags, 0)))
@@ -35,7 +39,9 @@ enum RootSetup {
     static func enter(_ plan: borrowing LaunchPlan, _ attached: borrowing Descriptor) throws(LaunchFailure) {
         guard let root = plan.root else { return }
         try attempt(.enterRoot, zn_fchdir(attached.raw))
-        if root.pivots {
+        if case .directory = root.source {
+            try attempt(.enterRoot, zn_chroot("."))
+        } else if root.pivots {
             // With "." for both, the old root is stacked on top of the new one, and unmounting it uncovers ours:
             // pivot_root(2), "pivot_root(".", ".")".
             try attempt(.enterRoot, zn_pivot_root(".", "."))

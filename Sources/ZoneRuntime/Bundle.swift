@@ -62,10 +62,6 @@ enum SpecRules {
                 .unsupported, "linux.intelRdt: cache and memory bandwidth allocation (resctrl) is not supported",
                 hint: "leave it out, and limit CPUs with linux.resources.cpu")
         }
-        guard linux.namespaces.contains(where: { $0.type == .mount }) else {
-            throw ZoneError(
-                .unsupported, "linux.namespaces: a mount namespace is missing: without one a zone's mounts are the host's")
-        }
         let types = linux.namespaces.map(\.type)
         if spec.hostname != nil, !types.contains(.uts) {
             throw ZoneError(.invalid, "hostname: would be the host's: linux.namespaces has no uts namespace")

@@ -12,9 +12,12 @@ struct BundleHooks {
 
     /// Those that are called while the zone is made; the first failure ends that (runtime.md "Lifecycle" 3 and 4).
     func runBeforeRootChanges(pid: Int32) throws(ZoneError) {
-        for (name, list) in [("prestart", hooks.prestart), ("createRuntime", hooks.createRuntime)] {
+        // What was there before createRuntime was told "created", and hooks of that time look for it.
+        for (name, list, status) in [
+            ("prestart", hooks.prestart, "created"), ("createRuntime", hooks.createRuntime, "creating"),
+        ] {
             for hook in list {
-                if let failure = try run(hook, name, "creating", pid) { throw ZoneError(.system, failure) }
+                if let failure = try run(hook, name, status, pid) { throw ZoneError(.system, failure) }
             }
         }
     }

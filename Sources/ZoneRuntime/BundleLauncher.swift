@@ -42,9 +42,11 @@ struct BundleLauncher {
         _ signals: borrowing SignalQueue
     ) throws(ZoneError) -> Launched {
         let bundle = try Bundle(request.bundle)
-        guard let process = bundle.spec.process else {
+        // `create` works without one; `start` then says that there is nothing to start (config.md "Process").
+        if bundle.spec.process == nil, !waitsAtGate {
             throw ZoneError(.invalid, "\(bundle.path)/config.json: process: is missing: there is nothing to start")
         }
+        let process = bundle.spec.process ?? Spec.Process()
         let isForeground = !waitsAtGate && !request.isDetached
         let handover = try EngineHandover.prepare(
             console: request.consoleSocket, pidfd: request.pidfdSocket, pidFile: request.pidFile,
@@ -161,23 +163,40 @@ struct BundleLauncher {
         _ groups: any CGroupManager
     ) throws(ZoneError) -> LaunchPlan {
         var descriptors = DescriptorBag()
-        // Joined, the mount namespace has its root already.
         let isNew = linux.namespaces.contains { $0.type == .mount && ($0.path ?? "").isEmpty }
-        var root: RootPlan?
+        var spec = bundle.spec
+        var root: RootPlan
         if isNew {
             let tree = try attempting("open the root file system") { () throws(SystemError) in
                 try Descriptor.cloneTree(bundle.rootfs, recursive: true)
             }
-            root = RootPlan(
-                .tree(descriptors.adopt(tree)), anchor: "/", isReadOnly: bundle.spec.root?.readonly ?? false)
-            root?.pivots = request.pivots
+            root = RootPlan(.tree(descriptors.adopt(tree)), anchor: "/", isReadOnly: spec.root?.readonly ?? false)
+            root.pivots = request.pivots
+        } else {
+            leaveOutMounts(&spec)
+            root = RootPlan(.directory(bundle.rootfs), anchor: "/", isReadOnly: false)
         }
-        var plan = try PlanBuilder(spec: bundle.spec, bundle: bundle.path, warn: report).plan(
+        var plan = try PlanBuilder(spec: spec, bundle: bundle.path, warn: report).plan(
             root: root, cgroups: groups, seccomp: try BundleLauncher.filter(linux, store), descriptors: descriptors)
+        if !isNew { plan.devices = [] }
         if groups is SystemdScope { plan.needsParent = true }
         plan.makesKeyring = request.makesKeyring
         plan.process.preservedDescriptors = request.preservedDescriptors
         return plan
+    }
+
+    /// Without a mount namespace of its own the zone's mounts would be the host's, or another zone's, and stay there.
+    private func leaveOutMounts(_ spec: inout Spec) {
+        let isPlain = spec.mounts.isEmpty && spec.linux?.maskedPaths.isEmpty ?? true
+        if !isPlain || spec.root?.readonly ?? false {
+            report(
+                "linux.namespaces: without a new mount namespace mounts, masked paths, read-only paths and devices are left out"
+            )
+        }
+        spec.mounts = []
+        spec.linux?.maskedPaths = []
+        spec.linux?.readonlyPaths = []
+        spec.linux?.devices = []
     }
 
     /// The filter that the configuration asks for; without one there is none, as the specification has it.

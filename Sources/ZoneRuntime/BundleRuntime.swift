@@ -76,6 +76,11 @@ public struct BundleRuntime: Sendable {
                 .wrongState, "start: container \"\(id)\" is \(entry.state.word), not created",
                 hint: "a container is started once; make a new one with 'create'")
         }
+        guard !record.command.isEmpty else {
+            // It only waited, and would wait for ever.
+            try kill(id, signal: SIGKILL, all: false)
+            throw ZoneError(.invalid, "start: config.json of container \"\(id)\": process: is missing: there is nothing to start")
+        }
         record.phase = .running
         // Before the program can run: were it recorded afterwards, somebody could find it running and not started.
         try store.write(record, in: claim.folder)

@@ -26,7 +26,9 @@ struct MountPlanBuilder {
         if let text = linux.rootfsPropagation, !text.isEmpty {
             plan.rootPropagation = try MountPropagation(rootfs: text)
         }
-        if let label = linux.mountLabel, !label.isEmpty { try SecurityModules.requireSELinux("linux.mountLabel") }
+        if hasMountLabel, !SecurityModules.hasSELinux {
+            warn("linux.mountLabel: is left out, as SELinux is not active on this machine")
+        }
         for (index, mount) in mounts.enumerated() {
             try add(mount, "mounts[\(index)]", to: &plan)
         }
@@ -70,6 +72,8 @@ struct MountPlanBuilder {
         try addFileSystem(type, mount, target, options, place, to: &plan)
     }
 
+    private var hasMountLabel: Bool { !(linux.mountLabel ?? "").isEmpty }
+
     // MARK: Kinds of mounts
 
     private func addRemount(_ target: String, _ options: MountOptions, _ isBind: Bool, to plan: inout LaunchPlan) {
@@ -94,7 +98,8 @@ struct MountPlanBuilder {
     ) throws(ZoneError) {
         var settings: [(key: String, value: String?)] =
             options.superblock.map { ($0, nil) } + options.data.map { ($0.key, $0.value) }
-        if let label = linux.mountLabel, !label.isEmpty, ["tmpfs", "devpts", "mqueue", "ramfs"].contains(type),
+        if let label = linux.mountLabel, hasMountLabel, SecurityModules.hasSELinux,
+            ["tmpfs", "devpts", "mqueue", "ramfs"].contains(type),
             !settings.contains(where: { $0.key == "context" })
         {
             settings.append(("context", label))
@@ -146,8 +151,9 @@ struct MountPlanBuilder {
         to plan: inout LaunchPlan
     ) throws(ZoneError) {
         let source = try hostPath(mount.source ?? "", place)
-        if let option = options.data.first {
-            throw ZoneError(.invalid, "\(place): a bind mount takes no option \"\(option.key)\"")
+        for option in options.data {
+            // mount(2) passes over them too, and configurations have them.
+            warn("\(place): a bind mount takes no option \"\(option.key)\": it is left out")
         }
         let map = try idMapping(mount, options, place, plan)
         do throws(SystemError) {
@@ -160,8 +166,10 @@ struct MountPlanBuilder {
                 try tree.mapIDs(by: try map.userNamespace(), recursive: map.isRecursive, source)
             }
             let isDirectory = try tree.stat().kind == .directory
-            plan.mounts.append(
-                MountPlan(target: target, source: .tree(plan.descriptors.adopt(tree), isDirectory: isDirectory)))
+            var entry = MountPlan(
+                target: target, source: .tree(plan.descriptors.adopt(tree), isDirectory: isDirectory))
+            entry.keepsOrder = bundle != nil
+            plan.mounts.append(entry)
         } catch {
             var hint = ZoneError.hint(for: error.errno)
             if error.errno == .noEntry { hint = "make it first, or give another source" }

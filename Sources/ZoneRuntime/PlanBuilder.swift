@@ -23,7 +23,7 @@ struct PlanBuilder {
         seccomp: SeccompProgram?,
         descriptors: consuming DescriptorBag
     ) throws(ZoneError) -> LaunchPlan {
-        guard let process = spec.process else { throw ZoneError(.invalid, "config.json: process: is missing") }
+        let process = spec.process ?? Spec.Process()
         var plan = LaunchPlan()
         plan.descriptors = descriptors
         plan.root = root
@@ -53,7 +53,6 @@ struct PlanBuilder {
         isAdded: Bool = false,
         warn: (String) -> Void = { _ in }
     ) throws(ZoneError) -> ProcessPlan {
-        guard !process.args.isEmpty else { throw ZoneError(.invalid, "process.args: is empty") }
         guard process.cwd.hasPrefix("/") else {
             throw ZoneError(.invalid, "process.cwd: \"\(process.cwd)\" is not an absolute path")
         }

@@ -10,9 +10,11 @@ enum SecurityModules {
         guard enabled?.first == UInt8(ascii: "Y") else { throw missing(place, "AppArmor") }
     }
 
+    /// selinuxfs is mounted there by who activates it.
+    static var hasSELinux: Bool { (try? FileStatus.of("/sys/fs/selinux/enforce")) != nil }
+
     static func requireSELinux(_ place: String) throws(ZoneError) {
-        // selinuxfs is mounted there by who activates it.
-        guard (try? FileStatus.of("/sys/fs/selinux/enforce")) != nil else { throw missing(place, "SELinux") }
+        guard hasSELinux else { throw missing(place, "SELinux") }
     }
 
     private static func missing(_ place: String, _ name: String) -> ZoneError {
