@@ -42,10 +42,10 @@ public struct LaunchPlan: ~Copyable {
 
     public init() {}
 
-    /// Whether the zone is set up before its root is changed: for hooks, and because in a user namespace procfs and
+    /// Whether the zone is set up before its root is changed: for hooks, for copies of trees, and because in a user namespace procfs and
     /// sysfs can only be mounted where another one can be seen as a whole (mount_too_revealing() in the kernel).
     var needsHostRoot: Bool {
-        hooks.needHostRoot || isInUserNamespace || newNamespaces.contains(.user)
+        hooks.needHostRoot || mounts.contains { $0.keepsOrder } || isInUserNamespace || newNamespaces.contains(.user)
             || !entersRunningZone && joins.contains { $0.kinds.contains(.user) }
     }
 }

@@ -23,8 +23,9 @@ public struct MountPlan: Sendable {
     public var changes: MountChanges
     /// Becomes read-only only after everything is mounted below it.
     public var sealsAtEnd: Bool
-    /// Shows up in /proc/PID/mountinfo in the plan's order, which readers of configurations expect. The kernel lists
-    /// mounts by their age, and what the parent opened is older than what the child makes.
+    /// A directory's tree that shows up in /proc/PID/mountinfo in the plan's order, which readers of configurations
+    /// expect. Since Linux 6.8 mounts are listed by their age, and what the parent opened is older than what the child
+    /// makes: so the child attaches a copy.
     public var keepsOrder = false
     /// What /proc/mounts shows as the source of a new file system; nil for its type.
     public var device: String?

@@ -157,9 +157,7 @@ struct MountSetup: ~Copyable {
         _ index: Int
     ) throws(LaunchFailure) {
         let raw = zn_open_tree(tree, "", true)
-        // Kernels before 6.15 copy no detached mounts. Then the order is another, and nothing else.
-        if raw < 0 { return try attach(tree, target, isDirectory, index) }
-        let copy = Descriptor(owning: raw)
+        let copy = Descriptor(owning: try attempt(.mount, raw, index: index))
         try attach(copy.raw, target, isDirectory, index)
     }
 

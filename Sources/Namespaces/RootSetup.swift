@@ -20,6 +20,7 @@ enum RootSetup {
         }
         // Nothing mounted here may appear on the host, and nothing the host mounts may appear here.
         try attempt(.propagation, zn_set_root_propagation(UInt(MS_PRIVATE)))
+        try stage(plan)
         switch root.source {
         case .directory: break
         case .tree(let tree):
@@ -33,6 +34,16 @@ enum RootSetup {
             try attempt(.enterRoot, zn_chdir(root.anchor))
         }
         return Descriptor(owning: try attempt(.enterRoot, zn_openat(AT_FDCWD, ".", directoryFlags, 0)))
+    }
+
+    /// Trees that are to be copied must be in the namespace: until the host's root goes they are stacked upon it, where
+    /// nobody sees them. Before our own root, which must not be covered.
+    private static func stage(_ plan: borrowing LaunchPlan) throws(LaunchFailure) {
+        for (index, mount) in plan.mounts.enumerated() where mount.keepsOrder {
+            guard case .tree(let tree, _) = mount.source else { continue }
+            let top = Descriptor(owning: try attempt(.mount, zn_openat(AT_FDCWD, "/", directoryFlags, 0)))
+            try attempt(.mount, zn_move_mount(tree, top.raw), index: index)
+        }
     }
 
     /// Makes the attached root the process's `/`; the host's is gone from its sight.

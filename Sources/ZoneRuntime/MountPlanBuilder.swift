@@ -168,7 +168,7 @@ struct MountPlanBuilder {
             let isDirectory = try tree.stat().kind == .directory
             var entry = MountPlan(
                 target: target, source: .tree(plan.descriptors.adopt(tree), isDirectory: isDirectory))
-            entry.keepsOrder = bundle != nil
+            entry.keepsOrder = bundle != nil && isDirectory
             plan.mounts.append(entry)
         } catch {
             var hint = ZoneError.hint(for: error.errno)
