@@ -36,13 +36,23 @@ enum RootSetup {
         return Descriptor(owning: try attempt(.enterRoot, zn_openat(AT_FDCWD, ".", directoryFlags, 0)))
     }
 
-    /// Trees that are to be copied must be in the namespace: until the host's root goes they are stacked upon it, where
-    /// nobody sees them. Before our own root, which must not be covered.
+    /// Trees that are to be copied must be in the namespace: until the host's root goes they lie in a file system of
+    /// their own upon it. Each in a directory of its own: what is mounted upon a shared tree would appear wherever that
+    /// is shared with, on the host too.
     private static func stage(_ plan: borrowing LaunchPlan) throws(LaunchFailure) {
-        for (index, mount) in plan.mounts.enumerated() where mount.keepsOrder {
-            guard case .tree(let tree, _) = mount.source else { continue }
-            let top = Descriptor(owning: try attempt(.mount, zn_openat(AT_FDCWD, "/", directoryFlags, 0)))
-            try attempt(.mount, zn_move_mount(tree, top.raw), index: index)
+        guard plan.mounts.contains(where: { $0.keepsOrder }) else { return }
+        do throws(SystemError) {
+            let stage = try FileSystemContext("tmpfs").mount([.noSuid, .noDevices, .noExecution])
+            let top = try Descriptor.open("/", [.path, .directory])
+            try check(zn_move_mount(stage.raw, top.raw), "move_mount")
+            for (index, mount) in plan.mounts.enumerated() where mount.keepsOrder {
+                guard case .tree(let tree, _) = mount.source else { continue }
+                try stage.makeDirectory(String(index), mode: 0o700)
+                let place = try stage.open(String(index), [.path, .directory], resolve: .beneath)
+                try check(zn_move_mount(tree, place.raw), "move_mount")
+            }
+        } catch {
+            throw LaunchFailure(.attachRoot, error.errno)
         }
     }
 

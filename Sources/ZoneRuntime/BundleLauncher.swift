@@ -75,7 +75,10 @@ struct BundleLauncher {
         var plan = try makePlan(request, bundle, linux, groups)
         hooks.fill(&plan)
         plan.process.seccompListener = linux.seccomp.flatMap { SeccompListener($0, BundleState(record)) }
-        if hooks.hooks.needHostRoot { plan.root?.anchor = bundle.rootfs }
+        // Hooks look for the zone there, and what is stacked upon "/" must not be our root's parent: it may be shared.
+        if hooks.hooks.needHostRoot || plan.mounts.contains(where: { $0.keepsOrder }) {
+            plan.root?.anchor = bundle.rootfs
+        }
         if waitsAtGate {
             plan.gate = plan.descriptors.adopt(
                 try attempting("make the start socket") { () throws(SystemError) in
