@@ -13,6 +13,9 @@ public struct LaunchingProcess: ~Copyable {
     private let description: LaunchDescription
     private let duties: ParentDuties
     private let listener: SeccompListener?
+    /// For `exec` a filter that needs rights is loaded by the predecessor of the process that the listener is told of.
+    private let filtersBeforeReplacement: Bool
+    private var notifications: Descriptor?
     private var terminal: Descriptor?
     private var isReleased = false
 
@@ -27,6 +30,7 @@ public struct LaunchingProcess: ~Copyable {
         self.description = description
         duties = ParentDuties(plan)
         listener = plan.process.seccompListener
+        filtersBeforeReplacement = plan.entersRunningZone && !plan.process.setsNoNewPrivileges
     }
 
     /// Clones the child, which begins its setup at once.
@@ -132,15 +136,20 @@ public struct LaunchingProcess: ~Copyable {
         case .failed: throw description.error(message)
         case .console: terminal = descriptor.take()
         case .notifications:
-            // At once: the program may not get far without an answer.
-            if let listener, let notifications = descriptor.take() {
-                try listener.forward(notifications, pid: process.pid)
-            }
+            notifications = descriptor.take()
+            // Else at once: the program may not get far without an answer.
+            if !filtersBeforeReplacement { try forwardNotifications() }
         case .replaced:
             if let pidfd = descriptor.take() { replaceProcess(pid: message.index, pidfd: pidfd) }
+            try forwardNotifications()
         default: break
         }
         return kind
+    }
+
+    private mutating func forwardNotifications() throws(LaunchError) {
+        guard let listener, let descriptor = notifications.take() else { return }
+        try listener.forward(descriptor, pid: process.pid)
     }
 
     /// The child hands over to one of its own, which is our child too; it has ended or is about to.

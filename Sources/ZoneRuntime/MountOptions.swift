@@ -73,6 +73,19 @@ struct MountOptions: Equatable {
         "silent": .nothing, "loud": .nothing, "noiversion": .nothing, "defaults": .nothing, "notmpcopyup": .nothing,
     ]
 
+    /// Every option that is not a file system's own, for `features` (features.md "mountOptions").
+    static var known: [String] {
+        var names = ["bind", "rbind", "remount", "idmap", "ridmap", "tmpcopyup", "copy-symlink"]
+        for (name, meaning) in meanings {
+            names.append(name)
+            switch meaning {
+            case .superblock, .nothing: break
+            default: names.append("r" + name)
+            }
+        }
+        return names.sorted()
+    }
+
     private mutating func add(_ option: String) throws(ZoneError) {
         if let meaning = MountOptions.meanings[option] { return apply(meaning, option, isRecursive: false) }
         if option.hasPrefix("r"), let meaning = MountOptions.meanings[String(option.dropFirst())] {

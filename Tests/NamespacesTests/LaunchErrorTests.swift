@@ -123,14 +123,14 @@ import Testing
 
     // MARK: Messages
 
-    @Test func messagesAreSixteenBytesWithoutHoles() {
-        #expect(MemoryLayout<Message>.size == 16)
-        #expect(MemoryLayout<Message>.stride == 16)
+    @Test func messagesAreTwentyBytesWithoutHoles() {
+        #expect(MemoryLayout<Message>.size == 20)
+        #expect(MemoryLayout<Message>.stride == 20)
         let message = Message(LaunchFailure(.execute, .noEntry, 5))
         let words = withUnsafeBytes(of: message) { bytes in
-            (0..<4).map { bytes.loadUnaligned(fromByteOffset: $0 * 4, as: Int32.self) }
+            (0..<5).map { bytes.loadUnaligned(fromByteOffset: $0 * 4, as: Int32.self) }
         }
-        #expect(words == [3, Int32(LaunchStep.execute.rawValue), ENOENT, 5])
+        #expect(words == [3, Int32(LaunchStep.execute.rawValue), ENOENT, 5, 0])
     }
 
     @Test func anIndexBeyondTheMessageIsCut() {

@@ -118,6 +118,12 @@ import Testing
         #expect(options.attributes.isEmpty)
     }
 
+    @Test func whatIsKnownIsUnderstood() throws {
+        #expect(Set(MountOptions.known).count == MountOptions.known.count)
+        #expect(["rro", "rnosymfollow", "rslave", "nostrictatime", "ridmap"].allSatisfy(MountOptions.known.contains))
+        for name in MountOptions.known { #expect(try MountOptions([name]).data.isEmpty, "\(name)") }
+    }
+
     @Test func whatIsNotForTheKernel() throws {
         let options = try MountOptions(["tmpcopyup", "remount", "copy-symlink", "silent", "loud", "noiversion"])
         #expect(options.copiesUp && options.isRemount && options.copiesSymlink)

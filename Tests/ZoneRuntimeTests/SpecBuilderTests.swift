@@ -173,7 +173,7 @@ import Testing
 
     @Test func aPlanNeedsSense() {
         let bad: [(inout Spec.Process) -> Void] = [
-            { $0.args = [] }, { $0.cwd = "" }, { $0.cwd = "srv" }, { $0.user.username = "0:" },
+            { $0.cwd = "" }, { $0.cwd = "srv" }, { $0.user.username = "0:" },
             { $0.user.username = "" },
             { $0.rlimits = [.init(type: "RLIMIT_SENSE", soft: 0, hard: 0)] },
             {
