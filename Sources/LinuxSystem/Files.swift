@@ -187,8 +187,8 @@ public enum StandardStream: CInt, Sendable {
         }
     }
 
-    /// Closes everything but 0, 1 and 2: what the caller left open is not ours to hand on.
-    public static func closeOthers() {
-        _ = zn_close_range(3, .max, 0)
+    /// Closes everything from 3 on but the first `count`: what the caller left open is not ours to hand on.
+    public static func closeOthers(keeping count: UInt32 = 0) {
+        _ = zn_close_range(3 + min(count, 1 << 20), .max, 0)
     }
 }

@@ -89,7 +89,8 @@ enum SpecRules {
             throw ZoneError(.invalid, "ociVersion: \"\(text)\" is not a version such as \(Spec.version)")
         }
         guard parts[0] == "1" else {
-            throw ZoneError(.unsupported, "ociVersion: \(text) is not supported, versions from 1.0.0 to \(Spec.version) are")
+            throw ZoneError(
+                .unsupported, "ociVersion: \(text) is not supported, versions from 1.0.0 to \(Spec.version) are")
         }
     }
 
@@ -111,7 +112,8 @@ enum SpecRules {
             needed = .user
         } else {
             throw ZoneError(
-                .invalid, "linux.sysctl: \(name) is not a parameter of the zone's own namespaces: it would change the host")
+                .invalid,
+                "linux.sysctl: \(name) is not a parameter of the zone's own namespaces: it would change the host")
         }
         guard linux.namespaces.contains(where: { $0.type == needed }) else {
             throw ZoneError(

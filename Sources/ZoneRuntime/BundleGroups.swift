@@ -40,7 +40,8 @@ struct BundleGroups {
     }
 
     /// What an ordinary user gets where the host has delegated no groups: none, as long as no limit was asked for.
-    static func withoutRights(_ error: SystemError, _ resources: Spec.Resources) throws(ZoneError) -> any CGroupManager {
+    static func withoutRights(_ error: SystemError, _ resources: Spec.Resources) throws(ZoneError) -> any CGroupManager
+    {
         let isRefused = [.notPermitted, .accessDenied, .readOnly].contains(error.errno)
         guard Rootless.isInside, isRefused else { throw ZoneError("make the control groups", error) }
         let groups = CGroups.disabled()

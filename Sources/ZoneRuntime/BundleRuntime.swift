@@ -65,7 +65,6 @@ public struct BundleRuntime: Sendable {
         return lost && status.shellCode == 0 ? 1 : status.shellCode
     }
 
-
     /// Lets the program of a created zone start.
     public func start(_ id: String) throws(ZoneError) {
         _ = try store.findBundle(id)
@@ -79,7 +78,8 @@ public struct BundleRuntime: Sendable {
         guard !record.command.isEmpty else {
             // It only waited, and would wait for ever.
             try kill(id, signal: SIGKILL, all: false)
-            throw ZoneError(.invalid, "start: config.json of container \"\(id)\": process: is missing: there is nothing to start")
+            throw ZoneError(
+                .invalid, "start: config.json of container \"\(id)\": process: is missing: there is nothing to start")
         }
         record.phase = .running
         // Before the program can run: were it recorded afterwards, somebody could find it running and not started.
@@ -122,6 +122,9 @@ public struct BundleRuntime: Sendable {
     public func list() throws(ZoneError) -> [BundleState] {
         try store.list().map { BundleState($0) }
     }
+
+    /// Whether there is a zone of exactly this name.
+    public func exists(_ id: String) -> Bool { (try? store.findBundle(id)) != nil }
 
     /// Whether the zone was made from a bundle.
     public func isBundle(_ id: String) -> Bool {

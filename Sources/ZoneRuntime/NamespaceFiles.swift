@@ -27,7 +27,8 @@ enum NamespaceFiles {
                     .invalid, "linux.timeOffsets: \"\(clock)\" is not a clock with offsets: monotonic and boottime are")
             }
             guard offset.nanosecs < 1_000_000_000 else {
-                throw ZoneError(.invalid, "linux.timeOffsets.\(clock).nanosecs: \(offset.nanosecs) is not below 1000000000")
+                throw ZoneError(
+                    .invalid, "linux.timeOffsets.\(clock).nanosecs: \(offset.nanosecs) is not below 1000000000")
             }
             text += "\(clock) \(offset.secs) \(offset.nanosecs)\n"
         }

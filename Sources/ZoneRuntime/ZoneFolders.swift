@@ -74,12 +74,4 @@ public struct ZoneFolders: Sendable {
         let digits = String(UInt32(truncatingIfNeeded: hash ^ hash >> 32), radix: 16)
         return "zonectl-" + String(repeating: "0", count: 8 - digits.count) + digits
     }
-
-    /// Fails early and clearly for a user without the rights that every change needs.
-    public static func requireRoot(_ verb: String) throws(ZoneError) {
-        if geteuid() == 0 { return }
-        throw ZoneError(
-            .notPermitted, "\(verb): operation not permitted: zones are made and changed by root only",
-            hint: "run it as root, for example with sudo")
-    }
 }

@@ -164,7 +164,8 @@ public enum ZoneState: Sendable, Equatable {
             throw ZoneError(.wrongState, "\(verb): zone \(name) is just being created", hint: "try again in a moment")
         case .created:
             throw ZoneError(
-                .wrongState, "\(verb): zone \(name) is created, but not running", hint: "'zonectl start \(name)' starts it")
+                .wrongState, "\(verb): zone \(name) is created, but not running",
+                hint: "'zonectl start \(name)' starts it")
         case .paused:
             throw ZoneError(
                 .wrongState, "\(verb): zone \(name) is paused", hint: "'zonectl resume \(name)' lets it go on")

@@ -2,10 +2,14 @@
 // SPDX-FileCopyrightText: ZoneRuntime authors
 
 import CLinux
+import OCI
 
 /// What this program is.
 enum Version {
     static let number = "0.1.0"
+
+    /// Of the OCI runtime specification.
+    static var specification: String { Spec.version }
 
     static var commit: String { String(cString: zn_commit()) }
 }

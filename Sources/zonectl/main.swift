@@ -7,7 +7,6 @@ import LinuxSystem
 import ZoneRuntime
 
 StandardStream.reserve()
-StandardStream.closeOthers()
 // A reader that goes away is an error to report, not a signal to die of. Children get the default again.
 signal(SIGPIPE, SIG_IGN)
 exit(Main.run())
@@ -16,7 +15,11 @@ exit(Main.run())
 enum Main {
     static func run() -> Int32 {
         do throws(ZoneError) {
-            return try dispatch(try words()[...])
+            let words = try words()
+            StandardStream.closeOthers(keeping: EngineOption.preserved(words))
+            let program = CommandLine.unsafeArgv[0].map { String(cString: $0) } ?? ""
+            if EngineFace.isCalled(by: program) { return EngineFace.run(words[...], program) }
+            return try dispatch(words[...], program)
         } catch {
             Output.report(error)
             return error.exitCode
@@ -37,14 +40,20 @@ enum Main {
         return words
     }
 
-    private static func dispatch(_ words: ArraySlice<String>) throws(ZoneError) -> Int32 {
-        let parser = ArgumentParser(command: "", options: GlobalOption.all, endsOptionsAtOperand: true)
+    private static func dispatch(_ words: ArraySlice<String>, _ program: String) throws(ZoneError) -> Int32 {
+        // Engines' options before the verb are taken too: which face is meant is only known after them.
+        let parser = ArgumentParser(
+            command: "", options: EngineOption.globals, endsOptionsAtOperand: true, takesSingleDash: true)
         let globals = try parser.parse(words)
-        let context = Context(
-            folders: try ZoneFolders(
-                root: globals.value(GlobalOption.root) ?? variable("ZONECTL_ROOT") ?? ZoneFolders.defaultRoot,
-                store: globals.value(GlobalOption.store) ?? variable("ZONECTL_STORE") ?? ZoneFolders.defaultStore))
-        if globals.flag(GlobalOption.version) { return try VersionCommand.command.run(Arguments(), context) }
+        if globals.flag(GlobalOption.version) { return try EngineFace.version(program) }
+        let folders = try folders(root: globals.value(GlobalOption.root), store: globals.value(GlobalOption.store))
+        if let verb = globals.operands.first,
+            verb == "oci" || EngineOption.areIn(globals)
+                || EngineFace.means(verb, globals.operands.dropFirst(), folders)
+        {
+            return EngineFace.run(words, program)
+        }
+        let context = Context(folders: folders)
         if globals.flag(GlobalOption.help) { return try HelpCommand.show(globals.operands) }
         guard let verb = globals.operands.first else {
             throw ZoneError(
@@ -61,14 +70,38 @@ enum Main {
             try Output.write(Help.text(command))
             return 0
         }
-        if command.needsRoot { try ZoneFolders.requireRoot(command.name) }
-        if command.entersZone, !zn_executable_is_read_only() {
-            throw ZoneError(
-                .unsupported,
-                "\(command.name): zonectl's own file could be overwritten from inside the zone, as it cannot be executed through a read-only mount",
-                hint: "this needs CAP_SYS_ADMIN, /proc, and a kernel with open_tree and mount_setattr (Linux 5.12)")
-        }
+        if command.needsRoot { try becomeRoot(command, arguments, context) }
+        if command.entersZone { try requireReadOnlyExecutable(command.name) }
         return try command.run(arguments, context)
+    }
+
+    /// An ordinary user's zones are in a user namespace, in which the user is root.
+    private static func becomeRoot(
+        _ command: Command, _ arguments: Arguments, _ context: Context
+    ) throws(ZoneError) {
+        if geteuid() == 0 { return }
+        var process: Int32?
+        if command.name == "exec", let name = arguments.operands.first {
+            process = try context.store.find(name).state.process?.pid
+        }
+        try Rootless.enter(process: process) { Output.report($0) }
+    }
+
+    static func requireReadOnlyExecutable(_ verb: String) throws(ZoneError) {
+        if zn_executable_is_read_only() { return }
+        throw ZoneError(
+            .unsupported,
+            "\(verb): zonectl's own file could be overwritten from inside the zone, as it cannot be executed through a read-only mount",
+            hint: "this needs CAP_SYS_ADMIN, /proc, and a kernel with open_tree and mount_setattr (Linux 5.12)")
+    }
+
+    /// Where zones are kept: as told by options, by variables, or as fits the user.
+    static func folders(root: String?, store: String?) throws(ZoneError) -> ZoneFolders {
+        let root = root ?? variable("ZONECTL_ROOT")
+        let store = store ?? variable("ZONECTL_STORE")
+        if let root, let store { return try ZoneFolders(root: root, store: store) }
+        let defaults = try ZoneFolders.defaults()
+        return try ZoneFolders(root: root ?? defaults.root, store: store ?? defaults.store)
     }
 
     private static func variable(_ name: String) -> String? {

@@ -11,6 +11,8 @@ struct ArgumentParser {
     let command: String
     let options: [Option]
     let endsOptionsAtOperand: Bool
+    /// Also takes `-bundle DIR`, as programs do that use Go's flag package and so do their callers.
+    var takesSingleDash = false
 
     /// Parses all words.
     func parse(_ words: some Collection<String>) throws(ZoneError) -> Arguments {
@@ -22,7 +24,9 @@ struct ArgumentParser {
                 break
             }
             if word.hasPrefix("--") {
-                try parseLong(word, &rest, &arguments)
+                try parseLong(word.dropFirst(2), &rest, &arguments)
+            } else if takesSingleDash, isLong(word) {
+                try parseLong(word.dropFirst(), &rest, &arguments)
             } else if word.hasPrefix("-"), word != "-" {
                 try parseShort(word, &rest, &arguments)
             } else {
@@ -36,12 +40,19 @@ struct ArgumentParser {
         return arguments
     }
 
+    /// `-bundle` or `-bundle=DIR`: one dash before the whole name of an option of more than one letter.
+    private func isLong(_ word: String) -> Bool {
+        guard word.hasPrefix("-") else { return false }
+        let name = word.dropFirst().prefix { $0 != "=" }
+        return name.count > 1 && options.contains { $0.name == name }
+    }
+
     private func parseLong(
-        _ word: String,
+        _ word: Substring,
         _ rest: inout ArraySlice<String>,
         _ arguments: inout Arguments
     ) throws(ZoneError) {
-        let parts = word.dropFirst(2).split(separator: "=", maxSplits: 1, omittingEmptySubsequences: false)
+        let parts = word.split(separator: "=", maxSplits: 1, omittingEmptySubsequences: false)
         let name = String(parts.first ?? "")
         guard let option = options.first(where: { $0.name == name }) else { throw unknown("--\(name)") }
         let given = parts.count == 2 ? String(parts[1]) : nil

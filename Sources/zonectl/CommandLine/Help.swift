@@ -29,7 +29,7 @@ enum Help {
         return text + "\nOptions:\n" + options(command.options + [GlobalOption.help])
     }
 
-    private static func options(_ options: [Option]) -> String {
+    static func options(_ options: [Option]) -> String {
         columns(
             options.map { option in
                 let short = option.short.map { "-\($0), " } ?? "    "
@@ -42,7 +42,7 @@ enum Help {
             })
     }
 
-    private static func columns(_ rows: [(String, String)]) -> String {
+    static func columns(_ rows: [(String, String)]) -> String {
         let width = rows.map(\.0.count).max() ?? 0
         return rows.map { "  \($0)\(String(repeating: " ", count: width - $0.count))   \($1)\n" }.joined()
     }

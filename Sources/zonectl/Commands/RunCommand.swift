@@ -54,7 +54,19 @@ enum RunCommand {
         endsOptionsAtOperand: true, entersZone: true
     ) { (arguments, context) throws(ZoneError) in
         let definition = try definition(arguments)
-        return try ZoneRunner(context.folders) { Output.report($0) }.run(definition, name: arguments.value(name))
+        do throws(ZoneError) {
+            return try ZoneRunner(context.folders) { Output.report($0) }.run(definition, name: arguments.value(name))
+        } catch {
+            throw error.code == .notFound ? hinted(error, definition.image) : error
+        }
+    }
+
+    /// `run NAME` in a bundle's folder may mean either: who types runc's words is told ours.
+    private static func hinted(_ error: ZoneError, _ image: String) -> ZoneError {
+        guard (try? FileStatus.of("config.json")) != nil else { return error }
+        return ZoneError(
+            error.code, "\(error.detail): \"\(image)\" is read as an image's name",
+            hint: "to run the bundle in this folder as \"\(image)\": zonectl run --bundle . \(image)")
     }
 
     /// Makes the definition that the words describe.

@@ -1,0 +1,96 @@
+// SPDX-License-Identifier: Apache-2.0
+// SPDX-FileCopyrightText: ZoneRuntime authors
+
+import Glibc
+import ZoneRuntime
+
+/// Options of the engine face that several verbs share.
+enum EngineOption {
+    // MARK: Before the verb
+
+    static let debug = Option.flag("debug", nil, "Say more")
+    static let log = Option.value("log", nil, "FILE", "Append errors and warnings to a file")
+    static let logFormat = Option.value("log-format", nil, "text|json", "Form of the lines in it")
+    static let systemd = Option.flag("systemd-cgroup", nil, "Let systemd make the control groups")
+    static let manager = Option.value(
+        "cgroup-manager", nil, "cgroupfs|systemd|disabled", "Who makes the control groups (default cgroupfs)")
+    static let rootless = Option.value("rootless", nil, "auto|true|false", "Accepted; found out by itself")
+    static let criu = Option.value("criu", nil, "PATH", "Accepted; criu is looked for in the usual folders")
+
+    private static let own = [debug, log, logFormat, systemd, manager, rootless, criu]
+
+    static let globals = GlobalOption.all + own
+
+    /// Whether there are options before the verb that only engines give.
+    static func areIn(_ globals: Arguments) -> Bool { own.contains { globals.value($0) != nil } }
+
+    static func folders(_ globals: Arguments) throws(ZoneError) -> ZoneFolders {
+        try Main.folders(root: globals.value(GlobalOption.root), store: globals.value(GlobalOption.store))
+    }
+
+    static func runtime(_ globals: Arguments) throws(ZoneError) -> RuntimeOptions {
+        var options = RuntimeOptions()
+        if globals.flag(systemd) { options.cgroups = .systemd }
+        switch globals.value(manager) {
+        case nil: break
+        case "cgroupfs": options.cgroups = .cgroupfs
+        case "systemd": options.cgroups = .systemd
+        case "disabled": options.cgroups = .disabled
+        case .some(let other):
+            throw ZoneError(
+                .invalid, "--cgroup-manager \"\(other)\" is not one", hint: "there is cgroupfs, systemd and disabled")
+        }
+        return options
+    }
+
+    // MARK: Of verbs
+
+    static let bundle = Option.value("bundle", "b", "DIR", "The bundle (default: the working directory)")
+    static let consoleSocket = Option.value("console-socket", nil, "SOCKET", "Send the terminal's master there")
+    static let pidfdSocket = Option.value("pidfd-socket", nil, "SOCKET", "Send a pidfd of the first process there")
+    static let pidFile = Option.value("pid-file", nil, "FILE", "Write the first process's pid there")
+    static let noPivot = Option.flag("no-pivot", nil, "Use chroot instead of pivot_root")
+    static let noKeyring = Option.flag("no-new-keyring", nil, "Keep the caller's session keyring")
+    static let preserve = Option.value("preserve-fds", nil, "N", "Descriptors from 3 on that the program inherits")
+    static let detach = Option.flag("detach", "d", "Do not stay with the process")
+    static let noSubreaper = Option.flag("no-subreaper", nil, "Accepted; there is none")
+    static let keep = Option.flag("keep", nil, "Do not delete the container when it has ended")
+
+    static let creation = [
+        bundle, consoleSocket, pidfdSocket, pidFile, noPivot, noKeyring, preserve, noSubreaper,
+    ]
+
+    static func number(_ text: String?, _ option: Option) throws(ZoneError) -> Int {
+        guard let text else { return 0 }
+        guard let number = Int(text), (0...65_536).contains(number) else {
+            throw ZoneError(.invalid, "--\(option.name) \"\(text)\" is not a number from 0 to 65536")
+        }
+        return number
+    }
+
+    static func request(_ arguments: Arguments, _ id: String) throws(ZoneError) -> CreateRequest {
+        var request = CreateRequest()
+        request.id = id
+        request.bundle = arguments.value(bundle) ?? "."
+        request.pidFile = arguments.value(pidFile)
+        request.consoleSocket = arguments.value(consoleSocket)
+        request.pidfdSocket = arguments.value(pidfdSocket)
+        request.preservedDescriptors = try number(arguments.value(preserve), preserve)
+        request.pivots = !arguments.flag(noPivot)
+        request.makesKeyring = !arguments.flag(noKeyring)
+        request.isDetached = arguments.flag(detach)
+        request.keeps = arguments.flag(keep)
+        return request
+    }
+
+    /// How many descriptors the words ask to preserve, known before anything is opened or closed.
+    static func preserved(_ words: [String]) -> UInt32 {
+        for (index, word) in words.enumerated() {
+            for name in ["--preserve-fds", "-preserve-fds"] {
+                if word == name, index + 1 < words.count { return UInt32(words[index + 1]) ?? 0 }
+                if word.hasPrefix(name + "=") { return UInt32(word.dropFirst(name.utf8.count + 1)) ?? 0 }
+            }
+        }
+        return 0
+    }
+}
