@@ -222,9 +222,9 @@ class EngineHost(ZoneHost):
             result.exits(status)
         result.check(result.status != 0, "the status is 0")
         result.check(result.stderr.strip() != "", "nothing is said about the error")
-        for trap in ("Fatal error", "Sources/", "SystemError(", "ZoneError(", "panic:"):
-            result.check(trap not in result.stderr, f"the error shows {trap!r}")
         if self.runtime.kind == "zonectl":
+            for trap in ("Fatal error", "Sources/", "SystemError(", "ZoneError(", "panic:"):
+                result.check(trap not in result.stderr, f"the error shows {trap!r}")
             errors = [line for line in result.stderr.splitlines() if re.match(r"(zonectl|zonectl-oci): ", line)]
             result.check(
                 len([e for e in errors if ": warning: " not in e]) == 1, f"{len(errors)} errors instead of one"
@@ -234,6 +234,11 @@ class EngineHost(ZoneHost):
         if name:
             result.check(not self.exists(name), "the container is listed nevertheless")
         return result
+
+    def strict(self, result):
+        """Goes on only if the verb failed; zonectl must fail, of other runtimes it is no concern."""
+        if result.status == 0 and self.runtime.kind != "zonectl":
+            pytest.skip(f"{self.runtime.kind} {self.runtime.version} lets it pass")
 
     def group(self, name, controller, *files):
         """The value in the first of these files that a container's group has (v1's name, v2's name)."""
