@@ -272,8 +272,10 @@ def group_of(pid, controller):
 
 def has_legacy(controller):
     """Whether a controller stands on a version 1 hierarchy."""
-    return any(f":{controller}:" in line or f",{controller}" in line or f":{controller}," in line
-               for line in read("/proc/self/cgroup").splitlines())
+    return any(
+        f":{controller}:" in line or f",{controller}" in line or f":{controller}," in line
+        for line in read("/proc/self/cgroup").splitlines()
+    )
 
 
 __all__ = ["EngineHost", "Runtime", "TIMEOUT", "group_of", "has_legacy", "needs"]

@@ -135,7 +135,9 @@ def test_console_size_without_terminal_is_ignored(oci):
 
 def test_console_belongs_to_the_user(oci, receiver):
     settings = {**TERMINAL, "process.user": {"uid": 1000, "gid": 1000}}
-    name = oci.created("stat -L -c '%u' /proc/self/fd/0; echo done", settings, options=("--console-socket", receiver.path))
+    name = oci.created(
+        "stat -L -c '%u' /proc/self/fd/0; echo done", settings, options=("--console-socket", receiver.path)
+    )
     master = _take(oci, receiver)
     oci.run("start", name).exits(0)
     assert "1000" in read_until(master, "done")

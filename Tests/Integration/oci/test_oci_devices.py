@@ -52,7 +52,9 @@ def test_default_link(oci, link, target):
 
 
 def test_default_devices_work(oci):
-    script = "head -c 4 /dev/zero | wc -c; echo x >/dev/null; head -c 4 /dev/urandom | wc -c; echo x >/dev/full || echo full"
+    script = (
+        "head -c 4 /dev/zero | wc -c; echo x >/dev/null; head -c 4 /dev/urandom | wc -c; echo x >/dev/full || echo full"
+    )
     assert oci.text(script).split() == ["4", "4", "full"]
 
 
@@ -79,7 +81,9 @@ def test_device_mode_is_not_cut_by_the_umask(oci):
 
 
 def test_device_in_a_new_folder(oci):
-    assert oci.text("test -c /dev/new/place && echo there", {"linux.devices": [_device(path="/dev/new/place")]}) == "there"
+    assert (
+        oci.text("test -c /dev/new/place && echo there", {"linux.devices": [_device(path="/dev/new/place")]}) == "there"
+    )
 
 
 def test_device_outside_dev(oci):
@@ -225,7 +229,9 @@ def test_read_only_path_that_is_not_there(oci):
 
 
 def test_read_only_root(oci):
-    script = "touch /new 2>/dev/null && echo bad; touch /bin/new 2>/dev/null && echo bad; echo x >/dev/shm/f && echo written"
+    script = (
+        "touch /new 2>/dev/null && echo bad; touch /bin/new 2>/dev/null && echo bad; echo x >/dev/shm/f && echo written"
+    )
     assert oci.text(script, {"root.readonly": True}) == "written"
 
 

@@ -198,9 +198,7 @@ def test_a_hook_that_does_not_read_its_state(oci):
 def test_failure_before_start(oci, hooks, kind):
     """An error; the container is stopped and removed, and poststop hooks run."""
     script = oci.path("fail", "#!/bin/sh\necho reason of failure >&2\nexit 3\n", mode=0o755)
-    settings = {
-        "hooks": {kind: [{"path": script}, hooks.entry(kind, "next")], "poststop": [hooks.entry("poststop")]}
-    }
+    settings = {"hooks": {kind: [{"path": script}, hooks.entry(kind, "next")], "poststop": [hooks.entry("poststop")]}}
     name = oci.name()
     result = oci.create(oci.bundle(settings=settings), name)
     oci.refused(result, kind, script, name=name)

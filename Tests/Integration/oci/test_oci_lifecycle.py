@@ -168,7 +168,7 @@ def test_pid_file_that_cannot_be_written(oci):
 
 
 def test_streams_are_passed(oci):
-    result = oci.go("read line; echo \"got $line\"; echo bad >&2", stdin="hello\n").exits(0)
+    result = oci.go('read line; echo "got $line"; echo bad >&2', stdin="hello\n").exits(0)
     assert result.stdout == "got hello\n"
     assert "bad\n" in result.stderr
 

@@ -392,7 +392,9 @@ def test_events_interval(oci):
 
 @needs("zonectl", "runc", why="no events")
 def test_events_tells_of_memory_that_ran_out(oci):
-    script = "echo up; while [ ! -e /tmp/go ]; do sleep 0.05; done; (dd if=/dev/zero of=/dev/null bs=64M count=1); sleep 100"
+    script = (
+        "echo up; while [ ! -e /tmp/go ]; do sleep 0.05; done; (dd if=/dev/zero of=/dev/null bs=64M count=1); sleep 100"
+    )
     memory = {"limit": 24 << 20, "swap": 24 << 20}
     name = oci.started(script, {"linux.resources.memory": memory})
     oci.said(name, "up")

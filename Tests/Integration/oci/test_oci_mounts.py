@@ -214,7 +214,9 @@ def test_recursive_option(oci, tree, option, expected):
     assert expected in _mountinfo(text, "/mnt/sub")[0]
 
 
-@pytest.mark.parametrize("option, unexpected", [("rrw", "ro"), ("rsuid", "nosuid"), ("rexec", "noexec"), ("rdev", "nodev")])
+@pytest.mark.parametrize(
+    "option, unexpected", [("rrw", "ro"), ("rsuid", "nosuid"), ("rexec", "noexec"), ("rdev", "nodev")]
+)
 def test_recursive_option_that_takes_away(oci, tree, option, unexpected):
     top, _ = tree
     script = 'mount -t tmpfs -o "$1" tmpfs "$0/sub" && shift && exec "$@"'
@@ -235,7 +237,9 @@ def test_rro_has_effect(oci, tree):
 # Propagation
 
 
-@pytest.mark.parametrize("option", ["private", "rprivate", "slave", "rslave", "shared", "rshared", "unbindable", "runbindable"])
+@pytest.mark.parametrize(
+    "option", ["private", "rprivate", "slave", "rslave", "shared", "rshared", "unbindable", "runbindable"]
+)
 def test_propagation_of_a_mount(oci, option):
     top = oci.source("shared", f="text")
     # What is shared outside can be a slave inside.
@@ -415,7 +419,9 @@ def test_destination_is_cleaned(oci, destination):
     assert oci.text("cat /mnt/f", mounts=[bind(oci.source(f="text"), destination)]) == "text"
 
 
-@pytest.mark.parametrize("target", ["{outside}", "../../../../../../../..{outside}", "/proc/self/root{outside}", "/loop"])
+@pytest.mark.parametrize(
+    "target", ["{outside}", "../../../../../../../..{outside}", "/proc/self/root{outside}", "/loop"]
+)
 def test_linked_destination_stays_inside(oci, target):
     """P3: the link is taken inside the root, or refused; the host's tree stays as it is."""
     outside = oci.directory("outside")
@@ -515,5 +521,3 @@ def test_overlay_mount(oci):
     assert oci.text("echo more >>/mnt/f; cat /mnt/f", mounts=[mount]) == "textmore"
     with open(f"{lower}/f") as file:
         assert file.read() == "text"
-
-

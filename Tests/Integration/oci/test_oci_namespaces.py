@@ -227,7 +227,9 @@ def test_user_that_is_not_mapped(oci):
 
 
 def test_capabilities_in_a_user_namespace_do_not_reach_out(oci):
-    script = "mount -t tmpfs none /tmp 2>/dev/null && echo mounted; mknod /tmp/null c 1 3 2>/dev/null && echo made; echo end"
+    script = (
+        "mount -t tmpfs none /tmp 2>/dev/null && echo mounted; mknod /tmp/null c 1 3 2>/dev/null && echo made; echo end"
+    )
     shown = oci.text(script, {**USER, **_all_capabilities()}, prepare=_readable)
     assert "made" not in shown and "end" in shown
 

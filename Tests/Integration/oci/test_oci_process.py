@@ -13,7 +13,17 @@ from engine import needs
 # User
 
 
-@pytest.mark.parametrize("uid, gid", [(0, 0), (1000, 1000), (1000, 0), (0, 1000), (65534, 65534), pytest.param(4294967294, 7, marks=needs("zonectl", "crun", why="no user beyond 31 bits"))])
+@pytest.mark.parametrize(
+    "uid, gid",
+    [
+        (0, 0),
+        (1000, 1000),
+        (1000, 0),
+        (0, 1000),
+        (65534, 65534),
+        pytest.param(4294967294, 7, marks=needs("zonectl", "crun", why="no user beyond 31 bits")),
+    ],
+)
 def test_user(oci, uid, gid):
     settings = {"process.user": {"uid": uid, "gid": gid}}
     assert oci.text("id -u; id -g", settings).split() == [str(uid), str(gid)]
@@ -106,7 +116,7 @@ def test_arguments_come_as_they_are(oci):
 
 
 def test_long_argument(oci):
-    assert oci.text(["sh", "-c", 'echo ${#1}', "sh", "x" * 100000]) == "100000"
+    assert oci.text(["sh", "-c", "echo ${#1}", "sh", "x" * 100000]) == "100000"
 
 
 @pytest.mark.parametrize("path, found", [("/bin", True), ("/nowhere:/bin", True), ("/nowhere", False), ("", False)])
@@ -180,11 +190,25 @@ def test_format_of_a_program(oci):
 
 # Capabilities
 
-_SETS = {"CapInh": "inheritable", "CapPrm": "permitted", "CapEff": "effective", "CapBnd": "bounding", "CapAmb": "ambient"}
+_SETS = {
+    "CapInh": "inheritable",
+    "CapPrm": "permitted",
+    "CapEff": "effective",
+    "CapBnd": "bounding",
+    "CapAmb": "ambient",
+}
 
 
 def _bits(*names):
-    numbers = {"CAP_CHOWN": 0, "CAP_DAC_OVERRIDE": 1, "CAP_KILL": 5, "CAP_SETUID": 7, "CAP_NET_BIND_SERVICE": 10, "CAP_MKNOD": 27, "CAP_SYS_ADMIN": 21}
+    numbers = {
+        "CAP_CHOWN": 0,
+        "CAP_DAC_OVERRIDE": 1,
+        "CAP_KILL": 5,
+        "CAP_SETUID": 7,
+        "CAP_NET_BIND_SERVICE": 10,
+        "CAP_MKNOD": 27,
+        "CAP_SYS_ADMIN": 21,
+    }
     return sum(1 << numbers[name] for name in names)
 
 
@@ -379,7 +403,11 @@ def test_scheduler(oci, scheduler, policy):
 @needs("zonectl", "crun-1.21", why="no ioPriority")
 @pytest.mark.parametrize(
     "kind, priority, shown",
-    [("IOPRIO_CLASS_BE", 3, "best-effort: prio 3"), ("IOPRIO_CLASS_IDLE", 0, "idle"), ("IOPRIO_CLASS_RT", 2, "realtime: prio 2")],
+    [
+        ("IOPRIO_CLASS_BE", 3, "best-effort: prio 3"),
+        ("IOPRIO_CLASS_IDLE", 0, "idle"),
+        ("IOPRIO_CLASS_RT", 2, "realtime: prio 2"),
+    ],
 )
 def test_io_priority(oci, kind, priority, shown):
     result = oci.go(("ionice",), {"process.ioPriority": {"class": kind, "priority": priority}})

@@ -39,8 +39,22 @@ LIMITS = {
         "0",
     ),
     "shares": ({"cpu": {"shares": 512}}, "cpu", "cpu.shares", "512", "cpu.weight", "20"),
-    "quota": ({"cpu": {"quota": 50000, "period": 100000}}, "cpu", "cpu.cfs_quota_us", "50000", "cpu.max", "50000 100000"),
-    "period": ({"cpu": {"quota": 50000, "period": 200000}}, "cpu", "cpu.cfs_period_us", "200000", "cpu.max", "50000 200000"),
+    "quota": (
+        {"cpu": {"quota": 50000, "period": 100000}},
+        "cpu",
+        "cpu.cfs_quota_us",
+        "50000",
+        "cpu.max",
+        "50000 100000",
+    ),
+    "period": (
+        {"cpu": {"quota": 50000, "period": 200000}},
+        "cpu",
+        "cpu.cfs_period_us",
+        "200000",
+        "cpu.max",
+        "50000 200000",
+    ),
     "no quota": ({"cpu": {"quota": -1}}, "cpu", "cpu.cfs_quota_us", "-1", "cpu.max", "max 100000"),
     "cpus": ({"cpu": {"cpus": "0"}}, "cpuset", "cpuset.cpus", "0", "cpuset.cpus", None),
     "mems": ({"cpu": {"mems": "0"}}, "cpuset", "cpuset.mems", "0", "cpuset.mems", None),
@@ -55,9 +69,13 @@ def test_limit(oci, resources, controller, v1, value1, v2, value2):
         pytest.skip("crun 1.8.1 writes -1 as it is")
     settings = {f"linux.resources.{key}": value for key, value in resources.items()}
     name = oci.started(settings=settings)
-    value, expected = (oci.group(name, controller, v1), value1) if LEGACY else (
-        oci.group(name, controller, v2),
-        value2 or value1,
+    value, expected = (
+        (oci.group(name, controller, v1), value1)
+        if LEGACY
+        else (
+            oci.group(name, controller, v2),
+            value2 or value1,
+        )
     )
     if value is None:
         pytest.skip(f"this kernel has no {v1 if LEGACY else v2}")

@@ -149,7 +149,11 @@ def test_flags(oci, flags):
 
 @pytest.mark.parametrize(
     "architectures",
-    [["SCMP_ARCH_X86_64"], ["SCMP_ARCH_X86_64", "SCMP_ARCH_X86", "SCMP_ARCH_X32"], ["SCMP_ARCH_AARCH64", "SCMP_ARCH_ARM"]],
+    [
+        ["SCMP_ARCH_X86_64"],
+        ["SCMP_ARCH_X86_64", "SCMP_ARCH_X86", "SCMP_ARCH_X32"],
+        ["SCMP_ARCH_AARCH64", "SCMP_ARCH_ARM"],
+    ],
 )
 def test_architectures(oci, architectures):
     settings = _profile(_rule(MKDIR, "SCMP_ACT_ERRNO"), architectures=architectures)
