@@ -1,6 +1,6 @@
 # SPDX-License-Identifier: Apache-2.0
 # SPDX-FileCopyrightText: ZoneRuntime authors
-"""config.json that is broken, or asks for what cannot be: one clear error that names the key, and nothing left behind."""
+"""config.json that is broken, or asks for what cannot be: one clear error with the key, nothing left behind."""
 
 import json
 import os

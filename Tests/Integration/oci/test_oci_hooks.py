@@ -116,7 +116,7 @@ def test_state_on_stdin(oci, hooks, kind):
 
 @pytest.mark.parametrize("kind", KINDS)
 def test_namespace_of(oci, hooks, kind):
-    """config.md: prestart, createRuntime, poststart and poststop run where the runtime does, the others in the container."""
+    """config.md: createContainer and startContainer run in the container, the others where the runtime does."""
     name = oci.started(settings=_all(hooks), mounts=hooks.mounts)
     pid = oci.pid(name)
     inside = os.readlink(f"/proc/{pid}/ns/mnt"), os.readlink(f"/proc/{pid}/ns/net")

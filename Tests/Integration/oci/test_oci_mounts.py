@@ -491,7 +491,13 @@ def test_cgroup_mount(oci):
         "source": "cgroup",
         "options": ["nosuid", "noexec", "nodev", "relatime", "ro"],
     }
-    script = "cat /proc/self/mountinfo; for f in $(find /sys/fs/cgroup -name cgroup.procs -o -name tasks); do echo 1 2>/dev/null >$f && echo WROTE $f; done; ls /sys/fs/cgroup"
+    script = """
+    cat /proc/self/mountinfo
+    for f in $(find /sys/fs/cgroup -name cgroup.procs -o -name tasks); do
+        (echo 1 >$f) 2>/dev/null && echo WROTE $f
+    done
+    ls /sys/fs/cgroup
+    """
     shown = oci.text(script, mounts=[mount])
     assert "WROTE" not in shown
     assert "pids" in shown

@@ -1,6 +1,6 @@
 # SPDX-License-Identifier: Apache-2.0
 # SPDX-FileCopyrightText: ZoneRuntime authors
-"""The process: its user, groups, directory, environment, capabilities, limits, priorities; and programs that cannot be run."""
+"""The process: user, groups, directory, environment, capabilities, limits, priorities; programs that cannot be run."""
 
 import os
 import re

@@ -137,7 +137,9 @@ def test_limits_that_are_not_delegated(oci, user):
 def test_no_limits_no_word(oci, user):
     bundle = _rootless(oci, ("echo", "in"), {"linux.resources": UNSET})
     result = oci.run("run", "--bundle", bundle, oci.owned(oci.name())).exits(0)
-    assert (result.stdout, result.stderr) == ("in\n", "")
+    assert result.stdout == "in\n"
+    # crun lets newuidmap speak.
+    assert result.stderr == "" or oci.runtime.kind == "crun"
 
 
 @needs("zonectl", "runc", why="it makes one unasked")
