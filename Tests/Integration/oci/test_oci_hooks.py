@@ -104,14 +104,15 @@ def test_state_on_stdin(oci, hooks, kind):
     assert state["annotations"] == {"key": "value"}
     if oci.runtime.kind == "zonectl":
         assert state["bundle"] == oci.path(f"bundle-{name}")
-        assert state["status"] == STATUS[kind]
+        # Of prestart older texts say that the container is created.
+        assert state["status"] == STATUS[kind] or (kind, state["status"]) == ("prestart", "created")
     else:
         assert state["status"] in (STATUS[kind], "created", "creating")
     if kind in ("prestart", "createRuntime", "poststart"):
         assert state["pid"] == pid
-    if kind == "createContainer" and oci.runtime.kind == "zonectl":
-        # Others write the number that the container sees, or none.
-        assert state["pid"] == pid
+    if kind in ("createContainer", "startContainer") and oci.runtime.kind != "crun":
+        # runtime.md "State": as the container sees it; crun writes none.
+        assert state["pid"] == 1
 
 
 @pytest.mark.parametrize("kind", KINDS)
