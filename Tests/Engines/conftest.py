@@ -91,21 +91,17 @@ def running_engine(request, runtime, image):
     if why:
         pytest.skip(f"{kind.name}: {why}")
     engine = kind(runtime, *image)
+    engine.broken = ""
     try:
         try:
             engine.launch()
-            # The first zone makes the bridge, the chains, the parent groups: what stays belongs to the engine.
-            first = engine.run("true", network="bridge")
+            first = engine.run("true")
             assert first.status == 0, f"{kind.name} does not run a first zone with {runtime}{first}"
-            zone = engine.start("true", **({} if "publish" in engine.cannot else {"publish": (18080, 80)}))
-            engine.exit_code(zone)
+            # What the first zones make and leave belongs to the engine.
+            engine.warm_up()
         except AssertionError as error:
             # Said once for each test: none of them can run.
             engine.broken = str(error)
-        else:
-            engine.clear()
-            engine.broken = ""
-            traces.settled(lambda: traces.lab(engine), {})
         engine.before = traces.lab(engine)
         yield engine
     finally:

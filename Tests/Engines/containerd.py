@@ -82,6 +82,10 @@ class Containerd(Engine):
         self.must("images", "import", image)
         self._events = self.lab.popen(*self.client("events"), log="events.log")
 
+    def warm_up(self):
+        self.exit_code(self.start("true"))
+        self.clear()
+
     def client(self, *words):
         # A zone's control group stands below one of the namespace's name.
         return ("ctr", f"--address={self.socket}", f"--namespace={self.group}", *words)

@@ -42,7 +42,7 @@ class Lab:
         self.name = name
         self.folder = pathlib.Path(tempfile.mkdtemp(prefix=f"zonectl-lab-{name}-"))
         self.folder.chmod(0o755)
-        for part in ("tmp", "home"):
+        for part in ("tmp", "home", "work"):
             (self.folder / part).mkdir()
         self.environment = {
             "PATH": "/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin",
@@ -58,6 +58,8 @@ class Lab:
             stdout=subprocess.PIPE,
             stderr=subprocess.PIPE,
             env=self.environment,
+            # conmon leaves files in the folder where its caller stands.
+            cwd=self.folder / "work",
             start_new_session=True,
         )
         if self._holder.stdout.readline() != b"ready\n":
@@ -70,7 +72,7 @@ class Lab:
 
     def command(self, *words):
         """The command line that runs these words in the lab."""
-        return ("nsenter", f"--target={self._holder.pid}", "--net", "--mount", "--", *map(str, words))
+        return ("nsenter", f"--target={self._holder.pid}", "--net", "--mount", "--wd", "--", *map(str, words))
 
     def run(self, *words, stdin=None, timeout=TIMEOUT, env=None):
         """Runs a command to its end. `stdin` is text; without it, /dev/null."""

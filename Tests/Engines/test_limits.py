@@ -57,8 +57,9 @@ def test_update(engine):
     assert engine.limit(zone, "memory", "memory.limit_in_bytes", "memory.max") == str(96 * MIB)
     engine.update(zone, cpus=1.5)
     assert cpu(engine, zone) == 1.5
-    engine.update(zone, pids=33)
-    assert engine.limit(zone, "pids", "pids.max", "pids.max") == "33"
+    if "update pids" not in engine.cannot:
+        engine.update(zone, pids=33)
+        assert engine.limit(zone, "pids", "pids.max", "pids.max") == "33"
     # What was not named stays.
     assert engine.limit(zone, "memory", "memory.limit_in_bytes", "memory.max") == str(96 * MIB)
     assert cpu(engine, zone) == 1.5 and engine.status(zone) == "running"
@@ -92,6 +93,7 @@ def test_a_paused_zone_can_be_removed(engine):
 
 
 def test_out_of_memory(engine):
+    engine.needs("oom")
     zone = engine.start("tail", "/dev/zero", memory=16 * MIB)
     assert engine.exit_code(zone) == 137
     assert engine.killed_by_oom(zone)
@@ -116,7 +118,7 @@ def test_no_oom_without_reason(engine):
 
 def test_resource_limit_of_a_process(engine):
     engine.needs("ulimit")
-    assert engine.script("ulimit -n; ulimit -Hn", ulimit="nofile=100:200").lines == ["100", "200"]
+    assert engine.script("ulimit -n; ulimit -Hn", ulimit=["nofile=100:200", "nproc=1000:1000"]).lines == ["100", "200"]
 
 
 def test_sysctl(engine):
@@ -139,6 +141,10 @@ def test_seccomp_filter_of_the_engine(engine):
     engine.needs("seccomp by default")
     shown = statuses(engine.run("cat", "/proc/self/status").stdout)
     assert shown["Seccomp"] == "2", shown
+    if engine.name == "podman":
+        # Its filter refuses nothing that a busybox could try without a capability.
+        assert statuses(engine.run("cat", "/proc/self/status", security="seccomp=unconfined").stdout)["Seccomp"] == "0"
+        return
     refused = engine.run("unshare", "-U", "true")
     assert refused.status != 0 and "Operation not permitted" in refused.stderr, str(refused)
     assert engine.run("unshare", "-U", "true", security="seccomp=unconfined", user="33").status == 0

@@ -5,6 +5,7 @@
 import os
 import sys
 
+import pytest
 from leaks import until
 
 SLEEP = ("sleep", "1000")
@@ -90,8 +91,6 @@ def test_pod(engine):
     engine.needs("pods")
     done = engine.do("pod", "create", "--name", "together", "--cgroup-parent", f"/{engine.group}")
     if done.status != 0 and "catatonit" in done.stderr:
-        import pytest
-
         pytest.skip(f"podman: no catatonit for the pod's first process: {done.stderr.strip()}")
     done.exits(0)
     server = engine.start("sh", "-c", SERVE.format("pod"), more=["--pod=together"])
@@ -100,4 +99,9 @@ def test_pod(engine):
     assert engine.status(server) == "running"
     engine.must("pod", "stop", "--time", 0, "together")
     assert engine.exit_code(client) == 137
+    # podman 4.3 leaves the pod's own groups where it knows no controller.
+    identity = engine.must("pod", "inspect", "--format", "{{.ID}}", "together").stdout.strip()
     engine.must("pod", "rm", "--force", "together")
+    for folder in engine.below_group():
+        if folder.endswith(f"/{identity}"):
+            os.rmdir(folder)

@@ -67,7 +67,7 @@ def host():
         "rule": _rules(),
         "control group": groups,
         "setting": [f"{name}={read(f'/proc/sys/{name}').strip()}" for name in ("net/ipv4/ip_forward", "net/ipv4/conf/all/forwarding")],
-        "file": _tree("/etc/cni", 3) + _tree("/opt/cni", 1) + _tree("/run/docker", 1) + _tree("/run/containerd", 1),
+        "file": _tree("/", 1) + _tree("/etc/cni", 3) + _tree("/opt/cni", 1) + _tree("/run/docker", 1) + _tree("/run/containerd", 1),
     }
 
 
