@@ -88,6 +88,9 @@ class Engine:
         tops = {os.path.basename(top): top for top in cgroup_hierarchies()}
         for line in read(f"/proc/{self.pid(zone)}/cgroup").splitlines():
             _, controllers, path = line.split(":", 2)
+            if path == "/":
+                # A hierarchy that the runtime does not use.
+                continue
             for controller in controllers.split(","):
                 top = tops.get(controller) or tops.get(controllers) or tops.get("unified") or "/sys/fs/cgroup"
                 found[controller or "unified"] = top + path
