@@ -17,6 +17,8 @@ import pytest
 REPOSITORY = pathlib.Path(__file__).resolve().parents[2]
 sys.path.insert(0, str(REPOSITORY / "Tests/Integration"))
 
+from leaks import read  # noqa: E402
+
 import traces  # noqa: E402
 from containerd import Containerd  # noqa: E402
 from engine import Docker, Podman, missing  # noqa: E402
@@ -61,7 +63,16 @@ def runtime(host):
     found = find_runtime()
     if not found:
         pytest.exit("no runtime: run `make build` first, or name the executable in ZONECTL", 4)
-    return found
+    # A copy: it stays the same when somebody builds meanwhile, and must be the same at the end.
+    folder = pathlib.Path(tempfile.mkdtemp(prefix="zonectl-runtime-"))
+    folder.chmod(0o755)
+    copy = folder / os.path.basename(found)
+    shutil.copy(found, copy)
+    before = copy.read_bytes()
+    yield copy
+    after = copy.read_bytes()
+    shutil.rmtree(folder, ignore_errors=True)
+    assert after == before, f"{found} was changed by a zone"
 
 
 @pytest.fixture(scope="session")
@@ -96,12 +107,12 @@ def running_engine(request, runtime, image):
         try:
             engine.launch()
             first = engine.run("true")
-            assert first.status == 0, f"{kind.name} does not run a first zone with {runtime}{first}"
+            first.check(first.status == 0, f"no first zone with {runtime}")
             # What the first zones make and leave belongs to the engine.
             engine.warm_up()
         except AssertionError as error:
-            # Said once for each test: none of them can run.
-            engine.broken = str(error)
+            log = engine.lab.folder / f"{engine.name}.log"
+            engine.broken = f"{error}\n{read(log)[-1500:]}"
         engine.before = traces.lab(engine)
         yield engine
     finally:
@@ -113,7 +124,9 @@ def running_engine(request, runtime, image):
 def engine(running_engine):
     """An engine without zones. What a test leaves is removed by the engine's own means, and then nothing may be left."""
     if running_engine.broken:
-        pytest.fail(running_engine.broken, pytrace=False)
+        why, running_engine.broken = running_engine.broken, "see the first failure"
+        # Said once, and red; the other tests cannot run.
+        (pytest.skip if why == running_engine.broken else pytest.fail)(f"{running_engine.name}: {why}")
     yield running_engine
     running_engine.clear()
     changes = traces.settled(lambda: traces.lab(running_engine), running_engine.before)
