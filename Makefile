@@ -11,7 +11,7 @@ RELEASE := .build/static
 ZONECTL := .build/zonectl
 PYTEST  := /usr/bin/python3 -m pytest -p no:cacheprovider -rs -q
 
-.PHONY: all build run test test-units test-integration test-vm images bench check fmt install uninstall clean tools packages
+.PHONY: all build run test test-units test-integration test-engines test-conformance test-vm images bench check fmt install uninstall clean tools packages
 
 all: build
 
@@ -45,6 +45,16 @@ test-units: packages
 test-integration: build
 	@scripts/need-packages test
 	@ZONECTL=$(CURDIR)/$(ZONECTL) $(PYTEST) Tests/Integration
+
+# podman, dockerd and containerd start zones by it.
+test-engines: build
+	@scripts/need-packages engines
+	@ZONECTL=$(CURDIR)/$(ZONECTL) $(PYTEST) Tests/Engines
+
+# The OCI validation suite, beside runc and crun.
+test-conformance: build
+	@scripts/need-packages conformance
+	@ZONECTL=$(CURDIR)/$(ZONECTL) scripts/conformance
 
 # In a virtual machine: version 2 control groups, and an older kernel.
 test-vm: build
