@@ -24,7 +24,7 @@ struct MountSetup: ~Copyable {
             case .tree(let tree, let isDirectory):
                 let target = try target(of: mount, isDirectory: isDirectory, index)
                 if mount.keepsOrder {
-                    try attachInOrder(tree, target, isDirectory, index)
+                    try attachInOrder(tree, mount, target, index)
                 } else {
                     try attach(tree, target, isDirectory, index)
                 }
@@ -152,13 +152,17 @@ struct MountSetup: ~Copyable {
     /// Attaches a copy that is as young as its place in the plan.
     private func attachInOrder(
         _ tree: CInt,
+        _ mount: MountPlan,
         _ target: borrowing Descriptor,
-        _ isDirectory: Bool,
         _ index: Int
     ) throws(LaunchFailure) {
         let raw = zn_open_tree(tree, "", true)
         let copy = Descriptor(owning: try attempt(.mount, raw, index: index))
-        try attach(copy.raw, target, isDirectory, index)
+        // What is unbindable could not have been copied.
+        if let propagation = mount.changes.propagation {
+            try attempt(.mount, propagation.apply(to: copy.raw), index: index)
+        }
+        try attach(copy.raw, target, true, index)
     }
 
     private func attach(

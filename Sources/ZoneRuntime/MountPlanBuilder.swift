@@ -161,14 +161,20 @@ struct MountPlanBuilder {
                 plan.mounts.append(MountPlan(target: target, source: .symlink(text)))
                 return
             }
-            let tree = try Descriptor.cloneTree(source, recursive: options.isRecursive, changes: options.changes)
+            var changes = options.changes
+            let isUnbindable = changes.propagation?.kind == .unbindable
+            if isUnbindable { changes.propagation = nil }
+            let tree = try Descriptor.cloneTree(source, recursive: options.isRecursive, changes: changes)
             if let map {
                 try tree.mapIDs(by: try map.userNamespace(), recursive: map.isRecursive, source)
             }
             let isDirectory = try tree.stat().kind == .directory
-            var entry = MountPlan(
-                target: target, source: .tree(plan.descriptors.adopt(tree), isDirectory: isDirectory))
+            var entry = MountPlan(target: target, source: .tree(tree.raw, isDirectory: isDirectory))
             entry.keepsOrder = bundle != nil && isDirectory
+            if isUnbindable, let propagation = options.changes.propagation {
+                if entry.keepsOrder { entry.changes.propagation = propagation } else { try tree.setPropagation(propagation) }
+            }
+            _ = plan.descriptors.adopt(tree)
             plan.mounts.append(entry)
         } catch {
             var hint = ZoneError.hint(for: error.errno)
