@@ -93,10 +93,15 @@ enum EngineFace {
         do throws(ZoneError) {
             let parser = ArgumentParser(
                 command: "oci", options: EngineOption.globals, endsOptionsAtOperand: true, takesSingleDash: true)
-            let globals = try parser.parse(words)
+            var globals = try parser.parse(words)
+            if globals.operands.first == "oci" {
+                // Options may stand before the word and behind it.
+                let before = words.prefix(words.count - globals.operands.count)
+                globals = try parser.parse(Array(before) + globals.operands.dropFirst())
+            }
             log = try EngineLog(globals)
             if globals.flag(GlobalOption.version) { return try version(program) }
-            let rest = globals.operands.first == "oci" ? globals.operands.dropFirst() : globals.operands[...]
+            let rest = globals.operands[...]
             guard let name = rest.first, !globals.flag(GlobalOption.help) else {
                 try Output.write(EngineHelp.overview())
                 return 0
