@@ -54,7 +54,7 @@ class Runtime:
         words = (self.path, *options, verb, *rest)
         if self.kind == "zonectl" and verb not in ("create", "run"):
             # A bundle's options make the engine face; all other verbs need the word.
-            words = (self.path, "oci", *options, verb, *rest)
+            words = (self.path, *options, "oci", verb, *rest)
         if self.kind == "crun":
             return ("unshare", "-m", "sh", "-c", _WITHOUT_UNIFIED, "sh", *drop, *words)
         return (*drop, *words)
