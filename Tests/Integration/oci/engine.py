@@ -54,7 +54,7 @@ class Runtime:
         words = (self.path, *options, verb, *rest)
         if self.kind == "zonectl" and verb not in ("create", "run"):
             # A bundle's options make the engine face; all other verbs need the word.
-            words = (self.path, "oci", *options, verb, *rest)
+            words = (self.path, *options, "oci", verb, *rest)
         if self.kind == "crun":
             return ("unshare", "-m", "sh", "-c", _WITHOUT_UNIFIED, "sh", *drop, *words)
         return (*drop, *words)
@@ -64,14 +64,14 @@ class EngineLeaks(LeakCheck):
     """As for zones, but an engine puts a group anywhere, and says its name itself."""
 
     def _groups(self):
-        found = super()._groups()
+        found = []
+        # The innermost first: a group goes only when it is empty.
         for top in cgroup_hierarchies():
-            for folder, folders, _ in os.walk(top, topdown=False):
+            for folder, _, _ in os.walk(top, topdown=False):
                 if any(name.startswith(self.prefix) for name in folder.split("/")):
-                    text = f"control group {folder}"
-                    if all(known != text for known, _ in found):
-                        found.append((text, lambda folder=folder: _remove(folder)))
-        return found
+                    found.append((f"control group {folder}", lambda folder=folder: _remove(folder)))
+        known = {text for text, _ in found}
+        return found + [item for item in super()._groups() if item[0] not in known]
 
 
 def _remove(group):

@@ -95,7 +95,7 @@ def test_bundle_is_the_working_directory_if_not_given(oci):
     bundle = oci.bundle("echo here")
     name = oci.owned(oci.name())
     if oci.runtime.kind == "zonectl":
-        words = (oci.runtime.path, "oci", "--root", oci.root, "run", name)
+        words = (oci.runtime.path, "--root", oci.root, "oci", "run", name)
     else:
         words = oci.command("run", name)
     oci.execute(words, cwd=str(bundle)).ok("here\n")

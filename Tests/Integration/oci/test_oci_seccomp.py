@@ -220,7 +220,8 @@ def test_listener(oci, listener):
         _rule(MKDIR, "SCMP_ACT_NOTIFY"), listenerPath=listener.getsockname(), listenerMetadata="some metadata"
     )
     settings["annotations"] = {"key": "value"}
-    name = oci.created("mkdir /tmp/new; sleep 1000", settings)
+    # The specification does not say whether create or start sends it.
+    name = oci.started("mkdir /tmp/new; sleep 1000", settings)
     descriptors, state = _accept(oci, listener)
     # config-linux.md "The Container Process State".
     assert state["ociVersion"].startswith("1.") or oci.runtime.kind == "crun"
@@ -229,11 +230,10 @@ def test_listener(oci, listener):
     assert state["metadata"] == "some metadata"
     assert state["pid"] == oci.pid(name)
     assert state["state"]["id"] == name
-    assert state["state"]["status"] == "creating" or oci.runtime.kind == "crun"
+    assert state["state"]["status"] in ("creating", "created") or oci.runtime.kind == "crun"
     assert state["state"]["pid"] == oci.pid(name)
     assert state["state"]["bundle"] == oci.path(f"bundle-{name}")
     assert state["state"].get("annotations") == {"key": "value"} or oci.runtime.kind == "crun"
-    oci.run("start", name).exits(0)
     assert _answer(descriptors[0], errno.ENOMEDIUM) > 0
     assert until(lambda: "No medium found" in read(oci.path(f"{name}.err")))
 
