@@ -141,6 +141,13 @@ extension Descriptor {
     }
 }
 
+/// Reads a small file that somebody else named: what would block or has no end, as a pipe or a device, is `EINVAL`.
+public func readRegularFile(_ path: String, limit: Int) throws(SystemError) -> [UInt8] {
+    let file = try Descriptor.open(path, [.readOnly, .nonBlocking, .noControllingTerminal])
+    guard try file.stat().kind == .regular else { throw SystemError("read", "\(path): not a regular file", .invalid) }
+    return try file.readAll(limit: limit, path)
+}
+
 /// Reads a small file of the host's.
 public func readHostFile(_ path: String, limit: Int = 16 << 20) throws(SystemError) -> [UInt8] {
     let file = try Descriptor.open(path, [.readOnly])

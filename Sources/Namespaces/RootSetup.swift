@@ -69,8 +69,10 @@ enum RootSetup {
             try attempt(.enterRoot, zn_umount_detach("."))
         } else {
             // The mount becomes the namespace's topmost root first, so that nothing is above it: mount(8), switch_root(8).
-            let top = Descriptor(owning: try attempt(.enterRoot, zn_openat(AT_FDCWD, "/", directoryFlags, 0)))
-            try attempt(.enterRoot, zn_move_mount(attached.raw, top.raw))
+            if root.anchor != "/" {
+                let top = Descriptor(owning: try attempt(.enterRoot, zn_openat(AT_FDCWD, "/", directoryFlags, 0)))
+                try attempt(.enterRoot, zn_move_mount(attached.raw, top.raw))
+            }
             try attempt(.enterRoot, zn_chroot("."))
         }
         try attempt(.enterRoot, zn_chdir("/"))

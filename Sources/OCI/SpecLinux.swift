@@ -91,8 +91,14 @@ extension Spec {
         public mutating func visit(_ visitor: inout some FieldVisitor) throws(JSONError) {
             try visitor.required("type", &type)
             try visitor.required("path", &path)
-            try visitor.field("major", &major)
-            try visitor.field("minor", &minor)
+            // A fifo has none.
+            if type == "p" {
+                try visitor.field("major", &major)
+                try visitor.field("minor", &minor)
+            } else {
+                try visitor.required("major", &major)
+                try visitor.required("minor", &minor)
+            }
             try visitor.field("fileMode", &fileMode)
             try visitor.field("uid", &uid)
             try visitor.field("gid", &gid)

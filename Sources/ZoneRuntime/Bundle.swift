@@ -22,7 +22,7 @@ struct Bundle {
     init(_ folder: String) throws(ZoneError) {
         path = try Bundle.absolute(folder.isEmpty ? "." : folder, "bundle")
         let file = "\(path)/config.json"
-        do throws(SystemError) { configuration = try readHostFile(file, limit: Bundle.limit) } catch {
+        do throws(SystemError) { configuration = try readRegularFile(file, limit: Bundle.limit) } catch {
             let hint = error.errno == .noEntry ? "'zonectl spec' writes a first one" : ZoneError.hint(for: error.errno)
             throw ZoneError(.invalid, "bundle \(path): \(error)", hint: hint)
         }
@@ -69,6 +69,13 @@ enum SpecRules {
         if spec.domainname != nil, !types.contains(.uts) {
             throw ZoneError(.invalid, "domainname: would be the host's: linux.namespaces has no uts namespace")
         }
+        guard spec.annotations[""] == nil else { throw ZoneError(.invalid, "annotations: one has no name") }
+        if let path = spec.root?.path, path.isEmpty { throw ZoneError(.invalid, "root.path: is empty") }
+        for (name, paths) in [("maskedPaths", linux.maskedPaths), ("readonlyPaths", linux.readonlyPaths)] {
+            for path in paths where !path.hasPrefix("/") {
+                throw ZoneError(.invalid, "linux.\(name): \"\(path)\" is not an absolute path")
+            }
+        }
         for name in linux.sysctl.keys.sorted() { try checkSysctl(name, linux) }
         if let hooks = spec.hooks { try check(hooks) }
     }
@@ -79,6 +86,11 @@ enum SpecRules {
         }
         guard let first = process.args.first else { throw ZoneError(.invalid, "process.args: is empty") }
         guard !first.isEmpty else { throw ZoneError(.invalid, "process.args[0]: is empty") }
+        // To the kernel that number means "no change": CVE-2026-30892.
+        let ids = [("uid", process.user.uid), ("gid", process.user.gid)]
+        for (name, id) in ids + process.user.additionalGids.map({ ("additionalGids", $0) }) where id == .max {
+            throw ZoneError(.invalid, "process.user.\(name): 4294967295 is no id")
+        }
     }
 
     /// Any version 1 may be asked for: what it does not know it does not say (config.md "Specification version").

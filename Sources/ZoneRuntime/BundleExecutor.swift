@@ -39,7 +39,7 @@ extension BundleRuntime {
         let kinds = NamespaceSet(linux.namespaces.map { NamespacePlanBuilder.kind($0.type) })
         plan.joins = [NamespaceJoin(descriptor: first.raw, kinds: kinds, name: "container \(id)")]
         plan.entersRunningZone = true
-        let groups = manager(entry)
+        let groups = try request.cgroup.map { (path) throws(ZoneError) in try group(path, of: entry) } ?? manager(entry)
         let handles = try attempting("open the control groups of container \(id)") { () throws(SystemError) in
             try groups.open()
         }
@@ -80,6 +80,30 @@ extension BundleRuntime {
         return lost && status.shellCode == 0 ? 255 : status.shellCode
     }
 
+    /// The zone's groups with one below them in place of some: `PATH`, or `CONTROLLER[,CONTROLLER]:PATH` on version 1.
+    private func group(_ text: String, of entry: ZoneStore.Entry) throws(ZoneError) -> any CGroupManager {
+        let parts = text.split(separator: ":", maxSplits: 1, omittingEmptySubsequences: false)
+        let names = parts.count == 2 ? parts[0].split(separator: ",") : []
+        let path = (parts.last ?? "").split(separator: "/", omittingEmptySubsequences: true)
+        guard !path.contains(".."), !path.contains("."), parts.count == 1 || !names.isEmpty else {
+            throw ZoneError(
+                .invalid, "--cgroup \"\(text)\" is not a group below the container's",
+                hint: "give PATH, or CONTROLLER:PATH on version 1")
+        }
+        var isUsed = parts.count == 1
+        let directories = (entry.record?.cgroups ?? []).map { recorded in
+            let own = recorded.hierarchy.split(separator: ",")
+            guard names.isEmpty || own.contains(where: names.contains) else { return recorded.directory }
+            isUsed = true
+            return CGroupDirectory(
+                hierarchy: recorded.hierarchy, path: ([recorded.path] + path.map(String.init)).joined(separator: "/"))
+        }
+        guard isUsed else {
+            throw ZoneError(.invalid, "--cgroup \"\(text)\": the container has no group of such a controller")
+        }
+        return directories.manager
+    }
+
     private func execTarget(_ entry: ZoneStore.Entry, _ request: BundleExec) throws(ZoneError) -> RecordedProcess {
         switch entry.state {
         case .running(let process): return process
@@ -116,7 +140,7 @@ struct ExecProcess {
     }
 
     private static func read(_ path: String) throws(ZoneError) -> Spec.Process {
-        let bytes = try attempting("--process") { () throws(SystemError) in try readHostFile(path, limit: limit) }
+        let bytes = try attempting("--process") { () throws(SystemError) in try readRegularFile(path, limit: limit) }
         do throws(JSONError) { return try Spec.Process(parsing: bytes) } catch { throw ZoneError(file: path, error) }
     }
 

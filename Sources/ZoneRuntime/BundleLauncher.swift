@@ -23,6 +23,8 @@ struct BundleLauncher {
     let store: ZoneStore
     let options: RuntimeOptions
     let report: @Sendable (String) -> Void
+    /// Those that are due when a start that came as far as its first process fails (runtime.md "Lifecycle" 12 and 13).
+    let stopHooks = PendingHooks()
 
     /// A zone whose first process is set up and waits.
     struct Launched: ~Copyable {
@@ -95,6 +97,7 @@ struct BundleLauncher {
         do throws(LaunchError) { launching = try LaunchingProcess.start(plan) } catch {
             throw ZoneError(error, container: id)
         }
+        stopHooks.hooks = hooks
         // While the child mounts, on the other CPU: what exec and the hooks after this will want.
         try attempting("record container \(id)") { () throws(SystemError) in
             try claim.folder.replaceFile("config.json", bundle.configuration, mode: 0o600)
@@ -184,6 +187,8 @@ struct BundleLauncher {
         if !isNew { plan.devices = [] }
         if groups is SystemdScope { plan.needsParent = true }
         plan.makesKeyring = request.makesKeyring
+        // As all runtimes do.
+        plan.process.createsWorkingDirectory = true
         plan.process.preservedDescriptors = request.preservedDescriptors
         return plan
     }
@@ -238,4 +243,14 @@ struct BundleLauncher {
 extension Spec.Hooks {
     /// Hooks that must find the zone below the host's root.
     var needHostRoot: Bool { !prestart.isEmpty || !createRuntime.isEmpty || !createContainer.isEmpty }
+}
+
+/// Hooks for a zone whose making fails: they come after everything that was made is gone again.
+final class PendingHooks {
+    var hooks: BundleHooks?
+
+    func run(report: (String) -> Void) {
+        hooks?.runAfterStop(report: report)
+        hooks = nil
+    }
 }

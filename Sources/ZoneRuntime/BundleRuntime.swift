@@ -24,14 +24,24 @@ public struct BundleRuntime: Sendable {
         self.report = report
     }
 
-    private var launcher: BundleLauncher { BundleLauncher(store: store, options: options, report: report) }
+    private func launch(
+        _ request: CreateRequest,
+        waitsAtGate: Bool,
+        _ signals: borrowing SignalQueue
+    ) throws(ZoneError) -> BundleLauncher.Launched {
+        let launcher = BundleLauncher(store: store, options: options, report: report)
+        do throws(ZoneError) { return try launcher.launch(request, waitsAtGate: waitsAtGate, signals) } catch {
+            launcher.stopHooks.run(report: report)
+            throw error
+        }
+    }
 
     // MARK: Making and starting
 
     /// Makes a zone whose program waits for ``start(_:)``.
     public func create(_ request: CreateRequest) throws(ZoneError) {
         let signals = try attempting("wait for signals") { () throws(SystemError) in try SignalQueue(.forwarded) }
-        var launched = try launcher.launch(request, waitsAtGate: true, signals)
+        var launched = try launch(request, waitsAtGate: true, signals)
         do throws(LaunchError) { try launched.launching.leaveAtGate() } catch {
             throw ZoneError(error, container: request.id)
         }
@@ -42,7 +52,7 @@ public struct BundleRuntime: Sendable {
     /// zone has ended and is deleted.
     public func run(_ request: CreateRequest) throws(ZoneError) -> Int32 {
         let signals = try attempting("wait for signals") { () throws(SystemError) in try SignalQueue(.forwarded) }
-        var launched = try launcher.launch(request, waitsAtGate: false, signals)
+        var launched = try launch(request, waitsAtGate: false, signals)
         launched.record.phase = .running
         try store.write(launched.record, in: launched.claim.folder)
         do throws(LaunchError) { try launched.launching.release(interruptedBy: signals) } catch {

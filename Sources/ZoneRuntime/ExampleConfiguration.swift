@@ -20,14 +20,21 @@ public enum ExampleConfiguration {
         resources.devices = [.init(allow: false, access: "rwm")]
         linux.resources = resources
         if let rootless {
-            linux.namespaces.append(.init(.user))
+            // A network of one's own would have no link that an ordinary user could give it.
+            linux.namespaces = linux.namespaces.filter { $0.type != .network } + [.init(.user)]
             linux.uidMappings = [.init(containerID: 0, hostID: rootless.uid, size: 1)]
             linux.gidMappings = [.init(containerID: 0, hostID: rootless.gid, size: 1)]
             linux.resources = nil
             // One group is all that there is: tty's is not.
             spec.mounts = spec.mounts.filter { $0.type != "cgroup" }.map { mount in
                 var mount = mount
-                mount.options.removeAll { $0.hasPrefix("gid=") }
+                // sysfs belongs to the network namespace, which is the host's.
+                if mount.type == "sysfs" {
+                    mount = .init(
+                        destination: "/sys", type: "none", source: "/sys",
+                        options: ["rbind", "nosuid", "noexec", "nodev", "ro"])
+                }
+                if mount.type == "devpts" { mount.options.removeAll { $0.hasPrefix("gid=") } }
                 return mount
             }
         }

@@ -36,7 +36,9 @@ struct MountOptions: Equatable {
     var attributes: MountAttributes { changes.attributes }
 
     init(_ options: [String]) throws(ZoneError) {
-        for option in options { try add(option) }
+        for option in options {
+            for part in MountOptions.split(option) { try add(part) }
+        }
     }
 
     // MARK: The table
@@ -84,6 +86,25 @@ struct MountOptions: Equatable {
             }
         }
         return names.sorted()
+    }
+
+    /// The options in one text: mount(2) takes them separated by commas, and configurations have them so. Not within
+    /// quotes (SELinux contexts) and not behind a backslash (names of overlay layers).
+    static func split(_ text: String) -> [String] {
+        guard text.utf8.contains(UInt8(ascii: ",")) else { return [text] }
+        var parts: [String] = [""]
+        var isQuoted = false
+        var isEscaped = false
+        for character in text.unicodeScalars {
+            if character == ",", !isQuoted, !isEscaped {
+                parts.append("")
+                continue
+            }
+            if character == "\"" { isQuoted.toggle() }
+            isEscaped = character == "\\" && !isEscaped
+            parts[parts.count - 1].unicodeScalars.append(character)
+        }
+        return parts
     }
 
     private mutating func add(_ option: String) throws(ZoneError) {

@@ -43,6 +43,15 @@ struct MountPlanBuilder {
         }
     }
 
+    /// The path without empty parts, `.` and `..`, as far as its text tells.
+    static func cleaned(_ path: String) -> String {
+        var parts: [String] = []
+        for part in path.pathComponents where part != "." {
+            if part == ".." { _ = parts.popLast() } else { parts.append(part) }
+        }
+        return "/" + parts.joined(separator: "/")
+    }
+
     private func add(_ mount: Spec.Mount, _ place: String, to plan: inout LaunchPlan) throws(ZoneError) {
         guard !mount.destination.isEmpty else { throw ZoneError(.invalid, "\(place).destination: is empty") }
         var target = mount.destination
@@ -51,6 +60,7 @@ struct MountPlanBuilder {
             warn("\(place).destination: \"\(target)\" is not an absolute path: /\(target) is meant")
             target = "/" + target
         }
+        target = MountPlanBuilder.cleaned(target)
         let options: MountOptions
         do throws(ZoneError) { options = try MountOptions(mount.options) } catch {
             throw ZoneError(error.code, "\(place).options: \(error.detail)", hint: error.hint)
@@ -271,6 +281,11 @@ struct MountPlanBuilder {
         guard isMapped || options.idMapping != nil else { return nil }
         let isRecursive = options.idMapping == .tree
         if isMapped {
+            for (name, list) in [("uidMappings", mount.uidMappings), ("gidMappings", mount.gidMappings)] {
+                guard list.allSatisfy({ $0.size > 0 }) else {
+                    throw ZoneError(.invalid, "\(place).\(name): a range of size 0")
+                }
+            }
             guard !mount.uidMappings.isEmpty, !mount.gidMappings.isEmpty else {
                 throw ZoneError(.invalid, "\(place): needs both uidMappings and gidMappings, or neither")
             }

@@ -71,7 +71,9 @@ struct PlanBuilder {
         } else {
             plan.user = .ids(uid: process.user.uid, gid: process.user.gid, groups: process.user.additionalGids)
         }
-        if let sets = process.capabilities {
+        // Without any named there are none.
+        do {
+            let sets = process.capabilities ?? Spec.Capabilities()
             plan.capabilities = CapabilityPlan(sets, ownsUsers: ownsUsers, warn: warn)
         }
         plan.limits = try LimitPlan.limits(process.rlimits)

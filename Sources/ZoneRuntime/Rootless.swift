@@ -49,8 +49,11 @@ public enum Rootless {
             throw ZoneError(.notPermitted, "use zones without root rights: \(error)", hint: hint)
         }
         setenv(marker, String(user), 1)
-        let result = zn_execve("/proc/self/exe", CommandLine.unsafeArgv, environ)
-        throw ZoneError("execute zonectl again", SystemError("execve", "/proc/self/exe", Errno(rawValue: -result)))
+        // By its path: /proc/self/exe leads to the mount of the namespace that was left, which nobody here may copy.
+        var buffer = [CChar](repeating: 0, count: Int(PATH_MAX) + 1)
+        let length = zn_readlinkat(AT_FDCWD, "/proc/self/exe", &buffer, Int(PATH_MAX))
+        let result = length < 0 ? CInt(length) : zn_execve(buffer, CommandLine.unsafeArgv, environ)
+        throw ZoneError("execute zonectl again", SystemError("execve", "zonectl", Errno(rawValue: -result)))
     }
 
     private static func enterNew(_ user: UInt32, _ group: UInt32, _ report: (String) -> Void) throws(SystemError) {

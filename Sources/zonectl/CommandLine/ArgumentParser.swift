@@ -27,7 +27,7 @@ struct ArgumentParser {
                 try parseLong(word.dropFirst(2), &rest, &arguments)
             } else if takesSingleDash, isLong(word) {
                 try parseLong(word.dropFirst(), &rest, &arguments)
-            } else if word.hasPrefix("-"), word != "-" {
+            } else if word.hasPrefix("-"), word != "-", !(takesSingleDash && Int(word) != nil) {
                 try parseShort(word, &rest, &arguments)
             } else {
                 arguments.add(operand: word)

@@ -45,7 +45,7 @@ enum GlobalOption {
     static let store = Option.value(
         "store", nil, "DIR", "Folder of images and zones (default \(ZoneFolders.defaultStore), or $ZONECTL_STORE)")
     static let help = Option.flag("help", "h", "Show help")
-    static let version = Option.flag("version", nil, "Show the version")
+    static let version = Option.flag("version", "v", "Show the version")
 
     static let all = [root, store, help, version]
 }

@@ -29,6 +29,13 @@ struct EngineLog: Sendable {
         }
         // crun's form, `file:PATH`.
         if let path, path.hasPrefix("file:") { self.path = String(path.dropFirst(5)) }
+        if let path = self.path {
+            // Now rather than when there is something to say.
+            do throws(SystemError) { _ = try EngineLog.open(path) } catch {
+                self.path = nil
+                throw ZoneError("--log", error)
+            }
+        }
     }
 
     /// Tells why a verb failed.
@@ -42,6 +49,10 @@ struct EngineLog: Sendable {
         if level == .debug, !isVerbose { return }
         if path == nil { return Output.report(level == .warning ? "warning: \(text)" : text) }
         append(level, text)
+    }
+
+    private static func open(_ path: String) throws(SystemError) -> Descriptor {
+        try Descriptor.open(path, [.writeOnly, .create, .append, .noControllingTerminal], mode: 0o644)
     }
 
     private func append(_ level: Level, _ text: String) {
@@ -61,8 +72,7 @@ struct EngineLog: Sendable {
         let body = String(decoding: writer.bytes, as: UTF8.self)
         let line = isJSON ? body : "time=\"\(time)\" level=\(level.rawValue) msg=\(body)"
         do throws(SystemError) {
-            let flags: OpenFlags = [.writeOnly, .create, .append, .noControllingTerminal]
-            try Descriptor.open(path, flags, mode: 0o644).writeOnce(line + "\n", path)
+            try EngineLog.open(path).writeOnce(line + "\n", path)
         } catch {
             Output.report("--log: \(error)")
         }
