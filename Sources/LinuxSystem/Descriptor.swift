@@ -124,7 +124,8 @@ extension Descriptor {
         resolve: ResolveFlags
     ) throws(SystemError) -> Descriptor {
         let raw = openRaw(path, flags, mode: mode, resolve: resolve)
-        return Descriptor(owning: try check(raw, "open", path))
+        // Where the call itself is missing, its name tells more than what it was for.
+        return Descriptor(owning: try check(raw, raw == -ENOSYS ? "openat2" : "open", path))
     }
 
     /// As ``open(_:_:mode:resolve:)``, but returns the descriptor's number or `-errno`, for callers that build no error.

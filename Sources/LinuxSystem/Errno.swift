@@ -44,6 +44,8 @@ public struct Errno: Error, RawRepresentable, Hashable, Sendable {
 
     /// The C library's sentence, as `strerror(3)` gives it.
     public var message: String {
+        // What is missing is the kernel's; the C library's sentence alone reads like a fault of this program.
+        if self == .notImplemented { return "this kernel lacks the system call, or a filter hides it (ENOSYS)" }
         guard let text = strerror(rawValue) else { return "error \(rawValue)" }
         return String(cString: text)
     }

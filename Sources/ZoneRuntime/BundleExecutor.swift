@@ -27,6 +27,7 @@ extension BundleRuntime {
             preserved: request.preservedDescriptors, process, isForeground: !request.isDetached)
         let first: ProcessHandle
         do throws(SystemError) { first = try ProcessHandle(pid: target.pid) } catch {
+            if error.errno != .noProcess { throw ZoneError("exec: container \"\(id)\"", error) }
             throw ZoneError(.wrongState, "exec: container not running: \"\(id)\" has just ended")
         }
         // The number could have been given to another process between the look and the open, not after it.

@@ -182,9 +182,12 @@ public struct BundleRuntime: Sendable {
                 return
             }
             for pid in try groups.processes() {
-                // It may end between the list and this.
-                guard let handle = try? ProcessHandle(pid: pid) else { continue }
-                try? handle.signal(signal)
+                do throws(SystemError) {
+                    try ProcessHandle(pid: pid).signal(signal)
+                } catch {
+                    // It may end between the list and this.
+                    if error.errno != .noProcess { throw error }
+                }
             }
         }
     }

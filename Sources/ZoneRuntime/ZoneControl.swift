@@ -29,7 +29,10 @@ public struct ZoneControl: Sendable {
         if case .stopped = entry.state { return }
         let process = try entry.state.livingProcess(for: "stop", of: entry.name)
         let handle: ProcessHandle
-        do throws(SystemError) { handle = try ProcessHandle(pid: process.pid) } catch { return }
+        do throws(SystemError) { handle = try ProcessHandle(pid: process.pid) } catch {
+            if error.errno == .noProcess { return }
+            throw ZoneError("stop zone \(entry.name)", error)
+        }
         guard process.isAlive else { return }
         let signal = try stopSignal(entry.name)
         do throws(SystemError) {
@@ -79,10 +82,15 @@ public struct ZoneControl: Sendable {
         }
     }
 
-    /// Removes a zone and everything that it has; `force` ends it first.
-    public func remove(_ name: String, force: Bool) throws(ZoneError) {
+    /// Removes a zone and everything that it has; `force` ends it first. `report` is told what hooks of a bundle's say.
+    public func remove(_ name: String, force: Bool, report: @escaping (String) -> Void) throws(ZoneError) {
         // `rm -f web; run --name web` must not end web-production because there is no web.
         let entry = try store.find(name, exactly: force)
+        // An engine's zone has nothing in the store, not even where its record was never written. One that has a record
+        // and no bundle is another store's.
+        if entry.record == nil || entry.record?.bundle != nil, try !store.isPersistent(entry.name) {
+            return try BundleRemoval(store: store, report: report).remove(entry, force: force)
+        }
         switch entry.state {
         case .created where !force, .running where !force, .paused where !force:
             throw ZoneError(

@@ -92,6 +92,7 @@ public struct ZoneExecutor: Sendable {
     private func open(_ recorded: RecordedProcess, _ zone: String) throws(ZoneError) -> ProcessHandle {
         let handle: ProcessHandle
         do throws(SystemError) { handle = try ProcessHandle(pid: recorded.pid) } catch {
+            if error.errno != .noProcess { throw ZoneError("exec: zone \(zone)", error) }
             throw ZoneError(.wrongState, "exec: zone \(zone) has just ended")
         }
         // The number could have been given to another process between the look and the open, not after it.

@@ -139,6 +139,17 @@ public struct ZoneStore: Sendable {
         throw ZoneError(.exists, "no free name was found in 64 tries", hint: "choose one with --name")
     }
 
+    /// Whether a zone has a folder in the store, as all do that are made from images.
+    func isPersistent(_ name: String) throws(ZoneError) -> Bool {
+        do throws(SystemError) {
+            _ = try FileStatus.of(folders.persistent(name), followLinks: false)
+            return true
+        } catch {
+            if error.errno == .noEntry || error.errno == .notDirectory { return false }
+            throw ZoneError("look at zone \(name)", error)
+        }
+    }
+
     /// Locks an existing zone; waits for a `zonectl` that is just changing it.
     func lock(_ name: String) throws(ZoneError) -> Claim {
         do throws(SystemError) {
@@ -182,9 +193,15 @@ public struct ZoneStore: Sendable {
         do throws(SystemError) {
             if isTaken { throw SystemError("mkdir", id, .exists) }
             try root.makeDirectory(id, mode: 0o700)
-            let folder = try root.open(id, [.readOnly, .directory, .noFollow], resolve: .beneath)
-            _ = try folder.lock()
-            return BundleClaim(id: id, folder: folder)
+            do throws(SystemError) {
+                let folder = try root.open(id, [.readOnly, .directory, .noFollow], resolve: .beneath)
+                _ = try folder.lock()
+                return BundleClaim(id: id, folder: folder)
+            } catch {
+                // Nobody else knows of it yet. The first error is the one to tell.
+                try? root.remove(id, directory: true)
+                throw error
+            }
         } catch {
             guard error.errno == .exists else { throw ZoneError("make container \(id)", error) }
             throw ZoneError(

@@ -99,6 +99,7 @@ int zn_chroot(const char *_Nonnull path);
 // Processes.
 /// clone3(2). In the child it returns 0 on a copy of the caller's memory, as fork(2) does.
 /// `pidfd` is written in the parent; `cgroup_fd` below 0 means that CLONE_INTO_CGROUP is not asked for.
+/// Where the call is missing, clone(2) does it: no flag may be one of those that only clone3(2) has.
 int zn_clone3(uint64_t flags, int *_Nonnull pidfd, int cgroup_fd);
 /// clone(2) as fork(2): for who already runs under a filter, as the default one refuses clone3(2), whose flags no
 /// filter can see.

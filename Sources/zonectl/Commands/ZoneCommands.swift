@@ -50,7 +50,7 @@ enum RemoveCommand {
         names: ["rm"], group: .run, operands: "NAME…", summary: "Remove zones and everything in them", options: [force]
     ) { (arguments, context) throws(ZoneError) in
         try InspectCommand.forEach(arguments.operands) { (name) throws(ZoneError) in
-            try ZoneControl(context.folders).remove(name, force: arguments.flag(force))
+            try ZoneControl(context.folders).remove(name, force: arguments.flag(force)) { Output.report($0) }
             try Output.write(name + "\n")
         }.exitCode
     }
