@@ -40,7 +40,7 @@ enum RootSetup {
     /// their own upon it. Each in a directory of its own: what is mounted upon a shared tree would appear wherever that
     /// is shared with, on the host too.
     private static func stage(_ plan: borrowing LaunchPlan) throws(LaunchFailure) {
-        guard plan.mounts.contains(where: { $0.keepsOrder }) else { return }
+        guard hasStage(plan) else { return }
         do throws(SystemError) {
             let stage = try FileSystemContext("tmpfs").mount([.noSuid, .noDevices, .noExecution])
             let top = try Descriptor.open("/", [.path, .directory])
@@ -66,6 +66,8 @@ enum RootSetup {
             // With "." for both, the old root is stacked on top of the new one, and unmounting it uncovers ours:
             // pivot_root(2), "pivot_root(".", ".")".
             try attempt(.enterRoot, zn_pivot_root(".", "."))
+            // The stage lies upon the host's root and goes first: only the topmost mount is ever unmounted.
+            if hasStage(plan) { try attempt(.enterRoot, zn_umount_detach(".")) }
             try attempt(.enterRoot, zn_umount_detach("."))
         } else {
             // The mount becomes the namespace's topmost root first, so that nothing is above it: mount(8), switch_root(8).
@@ -76,6 +78,24 @@ enum RootSetup {
             try attempt(.enterRoot, zn_chroot("."))
         }
         try attempt(.enterRoot, zn_chdir("/"))
+        try verify(attached)
+    }
+
+    /// Makes sure that nothing lies upon the root: `..` at the root leads to what is mounted there, and were that the
+    /// host's root, every program would walk out of the zone.
+    private static func verify(_ attached: borrowing Descriptor) throws(LaunchFailure) {
+        let above = Descriptor(owning: try attempt(.enterRoot, zn_openat(AT_FDCWD, "..", directoryFlags, 0)))
+        var root = stat()
+        var found = stat()
+        try attempt(.enterRoot, zn_fstatat(attached.raw, "", &root, 0x1000))
+        try attempt(.enterRoot, zn_fstatat(above.raw, "", &found, 0x1000))
+        guard root.st_dev == found.st_dev, root.st_ino == found.st_ino else {
+            throw LaunchFailure(.enterRoot, .busy)
+        }
+    }
+
+    private static func hasStage(_ plan: borrowing LaunchPlan) -> Bool {
+        plan.mounts.contains { $0.keepsOrder }
     }
 
     private static let directoryFlags = OpenFlags([.path, .directory, .closeOnExec]).rawValue
