@@ -12,6 +12,7 @@ import tempfile
 
 import layouts
 import pytest
+import without
 from fixture import ZoneHost
 
 REPOSITORY = pathlib.Path(__file__).resolve().parents[2]
@@ -19,6 +20,13 @@ REPOSITORY = pathlib.Path(__file__).resolve().parents[2]
 
 def pytest_configure(config):
     config.addinivalue_line("markers", "anyone: does not need root")
+    config.pluginmanager.register(without.Refusals(config.getoption("without")), "refusals")
+
+
+def pytest_addoption(parser):
+    parser.addoption(
+        "--without", choices=sorted(without.CALLS), help="run zonectl as on a kernel that lacks these system calls"
+    )
 
 
 def pytest_collection_modifyitems(items):
@@ -53,7 +61,7 @@ def session_folder(alone):
 
 
 @pytest.fixture(scope="session")
-def executable(session_folder):
+def executable(session_folder, request):
     """A copy of zonectl: it stays the same when somebody builds meanwhile, and must be the same at the end."""
     source = pathlib.Path(os.environ.get("ZONECTL", REPOSITORY / ".build/zonectl"))
     if not source.is_file():
@@ -62,7 +70,8 @@ def executable(session_folder):
     shutil.copy(source, copy)
     copy.chmod(0o755)
     before = _digest(copy)
-    yield copy
+    lacks = request.config.getoption("without")
+    yield without.launcher(copy, session_folder / "without", lacks) if lacks else copy
     assert _digest(copy) == before, f"{copy} was changed by a zone"
 
 

@@ -7,6 +7,7 @@ import signal
 import subprocess
 import uuid
 
+import without
 from leaks import LeakCheck, parent_name, until
 from result import Result
 from terminal import Terminal
@@ -98,6 +99,7 @@ class ZoneHost:
 
     @staticmethod
     def _result(command, status, out, err):
+        without.heard((err or b"").decode(errors="replace"))
         return Result(command, status, (out or b"").decode(errors="replace"), (err or b"").decode(errors="replace"))
 
     def zone(self, script, *options, **keywords):

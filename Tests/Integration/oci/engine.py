@@ -10,6 +10,7 @@ from dataclasses import dataclass
 
 import bundle as bundles
 import pytest
+import without
 from fixture import TIMEOUT, ZoneHost
 from leaks import LeakCheck, cgroup_hierarchies, read, until
 from result import Result
@@ -150,7 +151,9 @@ class EngineHost(ZoneHost):
             at = err.seek(0, os.SEEK_END)
             result = self.run(*arguments, **{"stdout": out, "stderr": err, **keywords})
             err.seek(at)
-            return Result(result.command, result.status, "", err.read())
+            said = err.read()
+            without.heard(said)
+            return Result(result.command, result.status, "", said)
 
     def created(self, args=("sleep", "1000"), settings=None, mounts=(), name=None, options=(), **keywords):
         """A created container; returns its id."""
