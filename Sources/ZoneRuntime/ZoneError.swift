@@ -56,7 +56,8 @@ public struct ZoneError: Error, Sendable, CustomStringConvertible {
         switch errno {
         case .noSpace, .quotaExceeded: "free some space there, or choose another folder with --store or --root"
         case .notPermitted, .accessDenied: "this needs root rights: try sudo"
-        case .notImplemented: "Linux 5.12 or newer has all that zones need; the seccomp filter of a container may hide some"
+        case .notImplemented:
+            "Linux 5.12 or newer has all that zones need; the seccomp filter of a container may hide some"
         default: nil
         }
     }
