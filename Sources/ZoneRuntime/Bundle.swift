@@ -108,9 +108,11 @@ enum SpecRules {
 
     /// A parameter must belong to a namespace of the zone's own: others would change the host (config-linux.md "Sysctl").
     private static func checkSysctl(_ name: String, _ linux: Spec.Linux) throws(ZoneError) {
-        let parts = name.contains("/") ? name.split(separator: "/") : name.split(separator: ".")
+        // By bytes, as the kernel sees the path: to Swift a slash with a combining mark after it is another character.
+        let separator = UInt8(ascii: name.utf8.contains(UInt8(ascii: "/")) ? "/" : ".")
+        let parts = name.utf8.split(separator: separator).compactMap { String($0) }
         let dotted = parts.joined(separator: ".")
-        if parts.isEmpty || parts.contains("..") || parts.contains(".") || name.hasPrefix("/") {
+        if parts.isEmpty || parts.contains("..") || parts.contains(".") || name.utf8.first == UInt8(ascii: "/") {
             throw ZoneError(.invalid, "linux.sysctl: \"\(name)\" is not a parameter")
         }
         let needed: Spec.Namespace.Kind

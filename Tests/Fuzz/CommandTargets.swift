@@ -105,7 +105,8 @@ private func optionValue(_ input: Input) {
         expect(text.utf8.allSatisfy { $0 < 0x80 } && name.utf8.allSatisfy { $0 < 0x80 }, "\(text) is a capability")
     }
     if let (name, _) = try? OptionValue.sysctl(text, network: .none) {
-        let parts = name.utf8.split { $0 == 0x2F || !name.utf8.contains(0x2F) && $0 == 0x2E }
+        let separator = UInt8(ascii: name.utf8.contains(UInt8(ascii: "/")) ? "/" : ".")
+        let parts = name.utf8.split(separator: separator)
         expect(!parts.contains { $0.elementsEqual("..".utf8) }, "\(name) stays where it is")
         expect(["net", "kernel", "fs"].contains(parts.first.flatMap(String.init)), "\(name) is the zone's own")
     }

@@ -25,7 +25,7 @@ private func isASCII(_ text: String) -> Bool { text.utf8.allSatisfy { $0 < 0x80 
 
 private func mountOptions(_ input: Input) {
     guard let text = input.text else { return }
-    let words = text.utf8.split(separator: UInt8(ascii: ","), omittingEmptySubsequences: false)
+    let words = text.utf8.split(separator: UInt8(ascii: "\n"), omittingEmptySubsequences: false)
         .compactMap { String($0) }
     guard let options = try? MountOptions(words) else { return }
     check(options, of: words)
@@ -43,14 +43,14 @@ func check(_ options: MountOptions, of words: [String]) {
         expect(!set.isSuperset(of: [.noAccessTime, .strictAccessTime]), "there is one mode of access times")
     }
     let known = Set(MountOptions.known.map { Array($0.utf8) })
-    var given = words.map { Array($0.utf8) }
+    var given = words.flatMap { MountOptions.split($0) }.map { Array($0.utf8) }[...]
     for data in options.data {
         expect(!known.contains(Array(data.key.utf8)) || data.value != nil, "\(data.key) is left to the file system")
         expect(!data.key.utf8.contains(UInt8(ascii: "=")), "the name of an option ends at =: \(data.key)")
         let written = Array((data.value.map { "\(data.key)=\($0)" } ?? data.key).utf8)
         // In their order, none invented.
         guard let index = given.firstIndex(of: written) else { return expect(false, "an option was made up") }
-        given.removeFirst(index + 1)
+        given = given[(index + 1)...]
     }
     // The last of two counts, so that saying everything again changes nothing.
     guard let twice = try? MountOptions(words + words) else { return expect(false, "the same again is refused") }
