@@ -15,8 +15,8 @@ struct Bundle {
     /// `config.json` as it was read.
     let configuration: [UInt8]
 
-    /// More than this is no configuration but an attack on our memory.
-    private static let limit = 16 << 20
+    /// More than this is no configuration but an attack on our memory: as values it takes up to forty times as much.
+    private static let limit = 4 << 20
 
     /// Reads and checks the bundle.
     init(_ folder: String) throws(ZoneError) {
@@ -108,21 +108,19 @@ enum SpecRules {
 
     /// A parameter must belong to a namespace of the zone's own: others would change the host (config-linux.md "Sysctl").
     private static func checkSysctl(_ name: String, _ linux: Spec.Linux) throws(ZoneError) {
-        // By bytes, as the kernel sees the path: to Swift a slash with a combining mark after it is another character.
-        let separator = UInt8(ascii: name.utf8.contains(UInt8(ascii: "/")) ? "/" : ".")
-        let parts = name.utf8.split(separator: separator).compactMap { String($0) }
+        let parts = ZoneDefinition.parameterParts(name)
         let dotted = parts.joined(separator: ".")
         if parts.isEmpty || parts.contains("..") || parts.contains(".") || name.utf8.first == UInt8(ascii: "/") {
             throw ZoneError(.invalid, "linux.sysctl: \"\(name)\" is not a parameter")
         }
         let needed: Spec.Namespace.Kind
-        if dotted.hasPrefix("net.") {
+        if parts[0] == "net", parts.count > 1 {
             needed = .network
         } else if ZoneDefinition.isInterProcessParameter(dotted) {
             needed = .ipc
         } else if dotted == "kernel.domainname" || dotted == "kernel.hostname" {
             needed = .uts
-        } else if dotted.hasPrefix("user.") {
+        } else if parts[0] == "user", parts.count > 1 {
             needed = .user
         } else {
             throw ZoneError(

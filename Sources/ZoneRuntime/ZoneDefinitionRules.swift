@@ -49,15 +49,23 @@ extension ZoneDefinition {
         ipcParameters.contains(dotted) || dotted.hasPrefix("fs.mqueue.")
     }
 
+    /// A parameter's folders and file as they are below /proc/sys: dots separate, unless slashes do.
+    ///
+    /// By bytes, as the kernel sees the path: to Swift a slash with a combining mark after it is another character.
+    static func parameterParts(_ name: String) -> [String] {
+        let separator = UInt8(ascii: name.utf8.contains(UInt8(ascii: "/")) ? "/" : ".")
+        return name.utf8.split(separator: separator).compactMap { String($0) }
+    }
+
     /// Makes sure that a kernel parameter is the zone's own and not the host's.
     public static func validateSysctl(_ name: String, network: Network) throws(ZoneError) {
-        let parts = name.pathComponents
+        let parts = parameterParts(name)
         let dotted = parts.joined(separator: ".")
-        if parts.contains("..") || name.hasPrefix("/") {
+        if parts.isEmpty || parts.contains("..") || parts.contains(".") || name.utf8.first == UInt8(ascii: "/") {
             throw ZoneError(.invalid, "--sysctl \"\(name)\" is not a parameter")
         }
         if isInterProcessParameter(dotted) { return }
-        if dotted.hasPrefix("net.") {
+        if parts[0] == "net", parts.count > 1 {
             if network != .host { return }
             throw ZoneError(
                 .invalid, "--sysctl \(name): with --network host this would change the host",

@@ -25,7 +25,7 @@ struct Input {
     /// How long a repeated input becomes: what takes quadratic time or a stack frame for each byte shows here.
     private static let length = 1 << 17
 
-    /// An input `0x01 HEAD 0x02 UNIT 0x03 TAIL` stands for the unit many times between the two others. No small input is
+    /// An input `0x01 HEAD 0x02 UNIT 0x03 TAIL` stands for the unit many times between the two others: no small input is
     /// deep or long enough otherwise, and large ones make a fuzzer slow.
     init(fuzzed data: UnsafeBufferPointer<UInt8>) {
         guard data.first == 1 else {
