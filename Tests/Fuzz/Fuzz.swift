@@ -22,23 +22,25 @@ struct Input {
         text = bytes.contains(0) ? nil : String(validating: bytes, as: UTF8.self)
     }
 
-    /// How long a repeated input becomes: what takes quadratic time or a stack frame for each byte shows here.
-    private static let length = 1 << 17
-
     /// An input `0x01 HEAD 0x02 UNIT 0x03 TAIL` stands for the unit many times between the two others: no small input is
-    /// deep or long enough otherwise, and large ones make a fuzzer slow.
+    /// deep or long enough otherwise, and large ones make a fuzzer slow. With `0x01 0x01` at its beginning it becomes
+    /// 128 KiB long, which shows what takes quadratic time or a stack frame for each byte; with one only 8 KiB, so that
+    /// most runs stay short.
     init(fuzzed data: UnsafeBufferPointer<UInt8>) {
         guard data.first == 1 else {
             self.init(Array(data))
             return
         }
-        let parts = Array(data.dropFirst()).split(separator: 2, maxSplits: 1, omittingEmptySubsequences: false)
+        let isLong = data.count > 1 && data[1] == 1
+        let length = isLong ? 1 << 17 : 1 << 13
+        let parts = Array(data.dropFirst(isLong ? 2 : 1)).split(
+            separator: 2, maxSplits: 1, omittingEmptySubsequences: false)
         let repeated = parts.count == 2 ? parts[1] : []
         let ends = repeated.split(separator: 3, maxSplits: 1, omittingEmptySubsequences: false)
         var bytes = Array(parts[0])
         if let unit = ends.first, !unit.isEmpty {
-            bytes.reserveCapacity(Input.length + data.count)
-            while bytes.count < Input.length { bytes.append(contentsOf: unit) }
+            bytes.reserveCapacity(length + data.count)
+            while bytes.count < length { bytes.append(contentsOf: unit) }
         }
         if ends.count == 2 { bytes.append(contentsOf: ends[1]) }
         self.init(bytes)
