@@ -109,16 +109,15 @@ enum SpecRules {
     /// A parameter must belong to a namespace of the zone's own: others would change the host (config-linux.md "Sysctl").
     private static func checkSysctl(_ name: String, _ linux: Spec.Linux) throws(ZoneError) {
         let parts = ZoneDefinition.parameterParts(name)
-        let dotted = parts.joined(separator: ".")
         if parts.isEmpty || parts.contains("..") || parts.contains(".") || name.utf8.first == UInt8(ascii: "/") {
             throw ZoneError(.invalid, "linux.sysctl: \"\(name)\" is not a parameter")
         }
         let needed: Spec.Namespace.Kind
         if parts[0] == "net", parts.count > 1 {
             needed = .network
-        } else if ZoneDefinition.isInterProcessParameter(dotted) {
+        } else if ZoneDefinition.isInterProcessParameter(parts) {
             needed = .ipc
-        } else if dotted == "kernel.domainname" || dotted == "kernel.hostname" {
+        } else if parts == ["kernel", "domainname"] || parts == ["kernel", "hostname"] {
             needed = .uts
         } else if parts[0] == "user", parts.count > 1 {
             needed = .user

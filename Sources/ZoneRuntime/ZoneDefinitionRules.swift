@@ -44,9 +44,10 @@ extension ZoneDefinition {
         "kernel.shmmni", "kernel.shm_rmid_forced",
     ]
 
-    /// Whether a parameter, with dots, belongs to the IPC namespace.
-    static func isInterProcessParameter(_ dotted: String) -> Bool {
-        ipcParameters.contains(dotted) || dotted.hasPrefix("fs.mqueue.")
+    /// Whether a parameter, as ``parameterParts(_:)``, belongs to the IPC namespace.
+    static func isInterProcessParameter(_ parts: [String]) -> Bool {
+        parts.count == 2 && ipcParameters.contains(parts.joined(separator: "."))
+            || parts.count > 2 && parts[..<2] == ["fs", "mqueue"]
     }
 
     /// A parameter's folders and file as they are below /proc/sys: dots separate, unless slashes do.
@@ -60,11 +61,10 @@ extension ZoneDefinition {
     /// Makes sure that a kernel parameter is the zone's own and not the host's.
     public static func validateSysctl(_ name: String, network: Network) throws(ZoneError) {
         let parts = parameterParts(name)
-        let dotted = parts.joined(separator: ".")
         if parts.isEmpty || parts.contains("..") || parts.contains(".") || name.utf8.first == UInt8(ascii: "/") {
             throw ZoneError(.invalid, "--sysctl \"\(name)\" is not a parameter")
         }
-        if isInterProcessParameter(dotted) { return }
+        if isInterProcessParameter(parts) { return }
         if parts[0] == "net", parts.count > 1 {
             if network != .host { return }
             throw ZoneError(

@@ -114,7 +114,7 @@ import Testing
         "net/../kernel/core_pattern", "net/./a", "net/a\u{600}/../../kernel/core_pattern",
         "net/../\u{301}/../kernel/core_pattern", "net.x/kernel/core_pattern", "net..../kernel/x", "net", "user",
         "/net/a",
-        "", "/", ".", "user.x/kernel/y",
+        "", "/", ".", "user.x/kernel/y", "fs.mqueue./", "fs.mqueue", "kernel.shmmax/", "kernel.hostname/",
     ])
     func parametersStayBelowTheirFolder(_ name: String) {
         #expect(throws: ZoneError.self) { try ZoneDefinition.validateSysctl(name, network: .none) }
@@ -124,7 +124,10 @@ import Testing
         linux.sysctl = [name: "1"]
         spec.linux = linux
         #expect(throws: ZoneError.self) { try SpecRules.check(spec) }
-        spec.linux?.sysctl = ["net/ipv4/conf/eth0.1/rp_filter": "0", "net.ipv4.ip_forward": "1", "user.max_a": "1"]
+        spec.linux?.sysctl = [
+            "net/ipv4/conf/eth0.1/rp_filter": "0", "net.ipv4.ip_forward": "1", "user.max_a": "1",
+            "kernel/shmmax": "1", "fs.mqueue.msg_max": "1", "kernel.hostname": "x",
+        ]
         #expect(throws: Never.self) { try SpecRules.check(spec) }
     }
 
