@@ -11,7 +11,7 @@ RELEASE := .build/static
 ZONECTL := .build/zonectl
 PYTEST  := /usr/bin/python3 -m pytest -p no:cacheprovider -rs -q
 
-.PHONY: all build run test test-units test-integration test-engines test-conformance test-vm images bench check fmt install uninstall clean tools packages
+.PHONY: all build run test test-units test-integration test-engines test-conformance test-vm fuzz images bench check fmt install uninstall clean tools packages
 
 all: build
 
@@ -61,6 +61,11 @@ test-vm: build
 	@scripts/need-packages vm
 	@images/busybox/build .build/images/busybox
 	@Tests/VM/run $(ZONECTL) .build/images/busybox
+
+# Each parser under libFuzzer, SECONDS long; `make fuzz TARGETS="config user"` for some of them.
+SECONDS ?= 60
+fuzz: packages
+	@scripts/fuzz $(SECONDS) $(TARGETS)
 
 bench: build
 	@scripts/need-packages bench

@@ -82,6 +82,8 @@ struct GVariantParser {
         case UInt8(ascii: "'"), UInt8(ascii: "\""): return try parseString(type: type)
         case UInt8(ascii: "["): return try parseArray(type: type)
         case UInt8(ascii: "@"):
+            // A second type would be another level of ours for two bytes of text.
+            guard type == nil else { throw refusal("has two types") }
             position += 1
             return try parseValue(type: try parseSignature())
         case UInt8(ascii: "a")...UInt8(ascii: "z"):

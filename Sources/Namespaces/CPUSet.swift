@@ -13,14 +13,22 @@ public struct CPUSet: Sendable, Equatable {
     private(set) var words: [UInt64]
 
     /// Parses a list such as `0-3,7`, the "List format" of cpuset(7); `nil` where it is none, or names no CPU. Total:
-    /// no list makes it take more than a few operations for each of 8192 CPUs.
+    /// it takes a few operations for each byte and for each of 8192 CPUs.
     public init?(_ list: String) {
-        var words = [UInt64](repeating: 0, count: CPUSet.limit / 64)
+        // Where ranges begin and end: marking every CPU of each would take 8192 steps for six bytes of text.
+        var changes = [Int](repeating: 0, count: CPUSet.limit + 1)
         for part in list.split(separator: ",", omittingEmptySubsequences: false) {
             let ends = part.split(separator: "-", maxSplits: 1, omittingEmptySubsequences: false)
             guard let first = CPUSet.number(ends[0]), let last = CPUSet.number(ends[ends.count - 1]), first <= last
             else { return nil }
-            for cpu in first...last { words[cpu / 64] |= 1 << UInt64(cpu % 64) }
+            changes[first] += 1
+            changes[last + 1] -= 1
+        }
+        var words = [UInt64](repeating: 0, count: CPUSet.limit / 64)
+        var covering = 0
+        for cpu in 0..<CPUSet.limit {
+            covering += changes[cpu]
+            if covering > 0 { words[cpu / 64] |= 1 << UInt64(cpu % 64) }
         }
         self.init(words)
     }

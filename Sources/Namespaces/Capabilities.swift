@@ -33,6 +33,8 @@ extension CapabilityPlan {
 public enum Capability {
     /// The number of a name such as `CAP_CHOWN` or `chown`; `nil` for one that libcap does not know.
     public static func number(of name: String) -> Int? {
+        // Outside of ASCII there are letters, such as the sign of Kelvin, whose small letter is in it.
+        guard name.utf8.allSatisfy({ $0 < 0x80 }) else { return nil }
         let lower = name.lowercased()
         let full = lower.hasPrefix("cap_") ? lower : "cap_" + lower
         var value: cap_value_t = 0

@@ -191,8 +191,11 @@ struct MountSetup: ~Copyable {
         var files: ProcFiles
         if let own = proc.take() { files = own } else { files = try ProcFiles.makePrivate(.sysctl) }
         for (index, sysctl) in sysctls.enumerated() {
-            // As sysctl(8): dots separate, unless slashes do.
-            let name = sysctl.name.contains("/") ? sysctl.name : String(sysctl.name.map { $0 == "." ? "/" : $0 })
+            // As sysctl(8): dots separate, unless slashes do. By bytes, as the names were checked.
+            let (dot, slash) = (UInt8(ascii: "."), UInt8(ascii: "/"))
+            let bytes = sysctl.name.utf8
+            let name = String(
+                decoding: bytes.contains(slash) ? Array(bytes) : bytes.map { $0 == dot ? slash : $0 }, as: UTF8.self)
             do throws(LaunchFailure) { try files.write("sys/\(name)", sysctl.value, .sysctl, index) } catch {
                 guard error.errno == .crossDevice else { throw error }
                 files = try ProcFiles.makePrivate(.sysctl)

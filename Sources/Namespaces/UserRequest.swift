@@ -16,7 +16,9 @@ public struct UserRequest: Sendable, Equatable {
     /// Parses the text; `nil` for anything that is not exactly one or two non-empty principals. Total: an empty part,
     /// a sign, an overflow or 4294967295 (which means "no change" to the kernel) is never read as root (CVE-2026-30892).
     public init?(_ text: String) {
-        let parts = text.split(separator: ":", omittingEmptySubsequences: false)
+        // By bytes: to Swift a colon with a combining mark after it is another character.
+        let parts = text.utf8.split(separator: UInt8(ascii: ":"), omittingEmptySubsequences: false)
+            .map { Substring($0) }
         guard parts.count <= 2, let user = UserRequest.principal(parts[0]) else { return nil }
         if parts.count == 2 {
             guard let group = UserRequest.principal(parts[1]) else { return nil }
@@ -41,9 +43,12 @@ public struct UserRequest: Sendable, Equatable {
         return .name(String(text))
     }
 
-    /// Parses a number from 0 to 4294967294.
+    /// Parses a number from 0 to 4294967294, digits only.
     static func id(_ text: some StringProtocol) -> UInt32? {
-        guard let value = UInt32(text), value != .max else { return nil }
+        // UInt32() would take a sign.
+        guard text.utf8.allSatisfy({ $0 >= UInt8(ascii: "0") && $0 <= UInt8(ascii: "9") }), let value = UInt32(text),
+            value != .max
+        else { return nil }
         return value
     }
 }

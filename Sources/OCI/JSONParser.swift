@@ -5,6 +5,11 @@ extension JSON {
     /// How deep arrays and objects may lie in one another; more is refused, so that no text can exhaust the stack.
     public static let maximumDepth = 64
 
+    /// How many combining marks may follow one another in a string: text in Unicode's Stream-Safe Format has at most
+    /// 30. Swift compares and hashes strings by their canonical form, and to sort such a run takes the square of its
+    /// length: without a limit a small file would keep us busy for hours.
+    public static let maximumMarks = 64
+
     /// Parses a whole text. Refuses invalid UTF-8, duplicate names, and U+0000 in strings, because every string of
     /// ours may end up as a C string.
     public init(parsing bytes: [UInt8]) throws(JSONError) {
@@ -193,6 +198,16 @@ private struct Parser {
     func validated(_ bytes: some Collection<UInt8>) throws(ParseFailure) -> String {
         guard let text = String(validating: bytes, as: UTF8.self) else {
             throw failure("a string is not valid UTF-8")
+        }
+        // A mark has two bytes or more: most strings are too short to be looked at.
+        if bytes.count > 2 * JSON.maximumMarks, bytes.contains(where: { $0 >= 0x80 }) {
+            var marks = 0
+            for scalar in text.unicodeScalars {
+                marks = scalar.properties.canonicalCombiningClass == .notReordered ? 0 : marks + 1
+                if marks > JSON.maximumMarks {
+                    throw failure("more than \(JSON.maximumMarks) combining marks in a row")
+                }
+            }
         }
         return text
     }

@@ -45,12 +45,14 @@ extension JSONRecord {
 
     public func write(to writer: inout JSONWriter) {
         var copy = self
-        var fields = FieldWriter(writer: writer)
+        // The writer is moved: beside a second one its text would be copied for every record in it.
+        var fields = FieldWriter(writer: JSONWriter(placeholder: ()))
+        swap(&fields.writer, &writer)
         fields.writer.beginObject()
         // A writer never throws; the protocol's `throws` is for readers.
         do throws(JSONError) { try copy.visit(&fields) } catch { preconditionFailure("\(error)") }
         fields.writer.endObject()
-        writer = fields.writer
+        swap(&fields.writer, &writer)
     }
 
     /// Parses a text that holds one record.

@@ -15,6 +15,11 @@ public struct JSONWriter: Sendable {
         bytes.reserveCapacity(1024)
     }
 
+    /// Nothing to write to: what stands in for a writer that is elsewhere for a while. Takes no memory.
+    init(placeholder: Void) {
+        pretty = false
+    }
+
     public mutating func beginObject() { begin(UInt8(ascii: "{")) }
     public mutating func endObject() { end(UInt8(ascii: "}")) }
     public mutating func beginArray() { begin(UInt8(ascii: "[")) }

@@ -15,8 +15,8 @@ struct Bundle {
     /// `config.json` as it was read.
     let configuration: [UInt8]
 
-    /// More than this is no configuration but an attack on our memory.
-    private static let limit = 16 << 20
+    /// More than this is no configuration but an attack on our memory: as values it takes up to forty times as much.
+    private static let limit = 4 << 20
 
     /// Reads and checks the bundle.
     init(_ folder: String) throws(ZoneError) {
@@ -108,19 +108,18 @@ enum SpecRules {
 
     /// A parameter must belong to a namespace of the zone's own: others would change the host (config-linux.md "Sysctl").
     private static func checkSysctl(_ name: String, _ linux: Spec.Linux) throws(ZoneError) {
-        let parts = name.contains("/") ? name.split(separator: "/") : name.split(separator: ".")
-        let dotted = parts.joined(separator: ".")
-        if parts.isEmpty || parts.contains("..") || parts.contains(".") || name.hasPrefix("/") {
+        let parts = ZoneDefinition.parameterParts(name)
+        if parts.isEmpty || parts.contains("..") || parts.contains(".") || name.utf8.first == UInt8(ascii: "/") {
             throw ZoneError(.invalid, "linux.sysctl: \"\(name)\" is not a parameter")
         }
         let needed: Spec.Namespace.Kind
-        if dotted.hasPrefix("net.") {
+        if parts[0] == "net", parts.count > 1 {
             needed = .network
-        } else if ZoneDefinition.isInterProcessParameter(dotted) {
+        } else if ZoneDefinition.isInterProcessParameter(parts) {
             needed = .ipc
-        } else if dotted == "kernel.domainname" || dotted == "kernel.hostname" {
+        } else if parts == ["kernel", "domainname"] || parts == ["kernel", "hostname"] {
             needed = .uts
-        } else if dotted.hasPrefix("user.") {
+        } else if parts[0] == "user", parts.count > 1 {
             needed = .user
         } else {
             throw ZoneError(

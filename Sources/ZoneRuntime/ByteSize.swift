@@ -7,7 +7,10 @@ public enum ByteSize {
     /// else, for less than nothing and for more than Int64 holds.
     public static func parse(_ text: String) -> Int64? {
         let digits = text.prefix { $0.isASCII && $0.isNumber || $0 == "." }
-        guard !digits.isEmpty, digits.utf8.count <= 20, let value = Double(String(digits)) else { return nil }
+        // Only ASCII: the small letter of the sign of Kelvin is a k.
+        guard !digits.isEmpty, text.utf8.count <= 32, text.utf8.allSatisfy({ $0 < 0x80 }), digits.utf8.count <= 20,
+            let value = Double(String(digits))
+        else { return nil }
         let unit = text.dropFirst(digits.count).lowercased()
         let shifts: [String: Int] = [
             "": 0, "b": 0, "k": 10, "kb": 10, "kib": 10, "m": 20, "mb": 20, "mib": 20, "g": 30, "gb": 30, "gib": 30,

@@ -125,8 +125,10 @@ struct MountOptions: Equatable {
         case "copy-symlink": copiesSymlink = true
         case "": throw ZoneError(.invalid, "an empty mount option")
         default:
-            let parts = option.split(separator: "=", maxSplits: 1, omittingEmptySubsequences: false)
-            data.append(Data(key: String(parts[0]), value: parts.count == 2 ? String(parts[1]) : nil))
+            // By bytes: to Swift a = with a combining mark after it is another character.
+            let parts = option.utf8.split(separator: UInt8(ascii: "="), maxSplits: 1, omittingEmptySubsequences: false)
+                .map { String(Substring($0)) }
+            data.append(Data(key: parts[0], value: parts.count == 2 ? parts[1] : nil))
         }
     }
 

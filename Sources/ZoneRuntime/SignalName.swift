@@ -17,6 +17,8 @@ public enum SignalName {
     /// Parses `TERM`, `SIGTERM`, `term`, `15`, `RTMIN+3` or `RTMAX-1`; `nil` for what is no signal. 0 is none.
     public static func number(of text: String) -> Int32? {
         if let number = Int32(text) { return (1...64).contains(number) && !text.hasPrefix("+") ? number : nil }
+        // Only ASCII: other letters, such as the long s, have capitals that are in it.
+        guard text.utf8.count <= 16, text.utf8.allSatisfy({ $0 < 0x80 }) else { return nil }
         var name = text.uppercased()
         if name.hasPrefix("SIG") { name.removeFirst(3) }
         if let number = numbers[name] { return number }

@@ -44,20 +44,28 @@ extension ZoneDefinition {
         "kernel.shmmni", "kernel.shm_rmid_forced",
     ]
 
-    /// Whether a parameter, with dots, belongs to the IPC namespace.
-    static func isInterProcessParameter(_ dotted: String) -> Bool {
-        ipcParameters.contains(dotted) || dotted.hasPrefix("fs.mqueue.")
+    /// Whether a parameter, as ``parameterParts(_:)``, belongs to the IPC namespace.
+    static func isInterProcessParameter(_ parts: [String]) -> Bool {
+        parts.count == 2 && ipcParameters.contains(parts.joined(separator: "."))
+            || parts.count > 2 && parts[..<2] == ["fs", "mqueue"]
+    }
+
+    /// A parameter's folders and file as they are below /proc/sys: dots separate, unless slashes do.
+    ///
+    /// By bytes, as the kernel sees the path: to Swift a slash with a combining mark after it is another character.
+    static func parameterParts(_ name: String) -> [String] {
+        let separator = UInt8(ascii: name.utf8.contains(UInt8(ascii: "/")) ? "/" : ".")
+        return name.utf8.split(separator: separator).compactMap { String($0) }
     }
 
     /// Makes sure that a kernel parameter is the zone's own and not the host's.
     public static func validateSysctl(_ name: String, network: Network) throws(ZoneError) {
-        let parts = name.pathComponents
-        let dotted = parts.joined(separator: ".")
-        if parts.contains("..") || name.hasPrefix("/") {
+        let parts = parameterParts(name)
+        if parts.isEmpty || parts.contains("..") || parts.contains(".") || name.utf8.first == UInt8(ascii: "/") {
             throw ZoneError(.invalid, "--sysctl \"\(name)\" is not a parameter")
         }
-        if isInterProcessParameter(dotted) { return }
-        if dotted.hasPrefix("net.") {
+        if isInterProcessParameter(parts) { return }
+        if parts[0] == "net", parts.count > 1 {
             if network != .host { return }
             throw ZoneError(
                 .invalid, "--sysctl \(name): with --network host this would change the host",

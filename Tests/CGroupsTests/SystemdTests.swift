@@ -147,6 +147,9 @@ import Testing
         ("Good", "[,]"),
         ("Good", "'\\x'"), ("Good", "nan"), ("Good", "inf"), ("Ab", "1"), ("A-b-c", "1"), ("", "1"),
         ("WaitSec", "'x'"), ("WaitSec", "-1"), ("Good", "<1>"), ("Good", "(1,2)"), ("Good", "'a\0b'"),
+        ("Good", "@b@b true"), ("Good", "@b @b true"), ("Good", "uint32 @u 1"),
+        // A level of the parser's for each would be more than a stack holds.
+        ("Good", String(repeating: "@b", count: 1_000_000) + "true"),
     ])
     func badAnnotationsAreRefused(_ name: String, _ text: String) {
         #expect(throws: SystemError.self) {

@@ -25,6 +25,15 @@ import Testing
         #expect(CPUSet(text) == nil)
     }
 
+    /// Each range used to take as many steps as it has CPUs.
+    @Test func longListsTakeTimeInProportion() throws {
+        let list = String(repeating: "0-8191,", count: 200_000) + "7"
+        var set: CPUSet?
+        let time = ContinuousClock().measure { set = CPUSet(list) }
+        #expect(set?.contains(8191) == true)
+        #expect(time < .seconds(15), "\(time)")
+    }
+
     @Test func theCallersOwn() throws {
         let own = try CPUSet.current()
         #expect((0..<8192).contains(where: own.contains))

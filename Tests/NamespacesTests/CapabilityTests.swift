@@ -15,7 +15,7 @@ import Testing
 
     @Test(arguments: [
         "", "CAP_", "cap", "CAP_CAP_CHOWN", "CHOWN ", " CHOWN", "CAP_NOTHING", "64", "CAP_64", "-1", "all",
-        "CHOWN,KILL",
+        "CHOWN,KILL", "CAP_\u{212A}ILL",
     ])
     func refusesOthers(_ name: String) {
         #expect(Capability.number(of: name) == nil)

@@ -26,6 +26,8 @@ import Testing
         Good("www-data:tape", .name("www-data"), .name("tape")),
         Good("1000:video", .id(1000), .name("video")), Good("_apt:65534", .name("_apt"), .id(65534)),
         Good("user.name", .name("user.name")), Good("žofie", .name("žofie")), Good("a$", .name("a$")),
+        // A colon is one whatever stands beside it: to Swift these are characters of their own.
+        Good("a:\u{301}b", .name("a"), .name("\u{301}b")), Good("a\u{600}:b", .name("a\u{600}"), .name("b")),
     ])
     func reads(_ good: Good) throws {
         let request = try #require(UserRequest(good.text))
@@ -36,7 +38,8 @@ import Testing
 
     /// CVE-2026-30892: whatever is not exactly a user must never be read as root.
     @Test(arguments: [
-        "", ":", "1:", ":1", "::", "1:2:3", "root:", ":root", "root::", "-1", "+1", "1:-1", "4294967295",
+        "", ":", "1:", ":1", "::", "1:2:3", "root:", ":root", "root::", "-1", "+1", "1:-1", "0:\u{301}:0", "0\u{600}:",
+        "4294967295",
         "0:4294967295",
         "4294967296", "18446744073709551616", "99999999999999999999999999", "0x0", "0X0", "0b0", "1e3", "1.0", "0 ",
         " 0",

@@ -135,6 +135,33 @@ import Testing
         }
     }
 
+    /// Swift takes the square of such a run's length to compare it.
+    @Test func marksInARowAreBounded() throws {
+        let marks = { (count: Int) in String(repeating: "\u{301}\u{323}", count: count / 2) }
+        _ = try parse("{\"a\(marks(JSON.maximumMarks))\":1}")
+        // Of two bytes each, of three, and written as escapes.
+        for text in [
+            marks(JSON.maximumMarks + 2), marks(1 << 20), String(repeating: "\u{1AB0}", count: JSON.maximumMarks + 1),
+            String(repeating: #"\u0301\u0323"#, count: 1 << 16),
+        ] {
+            let error = #expect(throws: JSONError.self) { try parse("{\"a\(text)\":1}") }
+            #expect(error?.reason == "more than \(JSON.maximumMarks) combining marks in a row")
+        }
+        // In all there may be any number.
+        _ = try parse("\"\(String(repeating: "e\u{301}", count: 10_000))\"")
+    }
+
+    /// Each record that was begun used to copy the text before it: a minute for this one, instead of a second.
+    @Test func writingTakesTimeInProportion() {
+        let rule = Spec.DeviceRule(allow: true, type: "c", major: 10, minor: 200, access: "rwm")
+        var resources = Spec.Resources()
+        resources.devices = Array(repeating: rule, count: 100_000)
+        var text: [UInt8] = []
+        let time = ContinuousClock().measure { text = resources.serialized() }
+        #expect(text.count > 6_000_000)
+        #expect(time < .seconds(15), "\(time)")
+    }
+
     /// Every beginning of a good text is an error, not a trap and not a value.
     @Test func noBeginningOfATextIsAText() throws {
         let text = Array(#"{"a":[1.5e3,true,"x\u00e9\ud83d\ude00 é"],"b":{"c":null,"d":-1}}"#.utf8)

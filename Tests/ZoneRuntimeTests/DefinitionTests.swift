@@ -109,6 +109,28 @@ import Testing
         #expect(throws: Never.self) { try ZoneDefinition.validateSysctl("kernel.shmmax", network: .host) }
     }
 
+    /// What the kernel would see as `..`, or as another first folder, however Swift cuts it into characters.
+    @Test(arguments: [
+        "net/../kernel/core_pattern", "net/./a", "net/a\u{600}/../../kernel/core_pattern",
+        "net/../\u{301}/../kernel/core_pattern", "net.x/kernel/core_pattern", "net..../kernel/x", "net", "user",
+        "/net/a",
+        "", "/", ".", "user.x/kernel/y", "fs.mqueue./", "fs.mqueue", "kernel.shmmax/", "kernel.hostname/",
+    ])
+    func parametersStayBelowTheirFolder(_ name: String) {
+        #expect(throws: ZoneError.self) { try ZoneDefinition.validateSysctl(name, network: .none) }
+        var spec = Spec()
+        var linux = Spec.Linux()
+        linux.namespaces = [.init(.network), .init(.user), .init(.ipc), .init(.uts)]
+        linux.sysctl = [name: "1"]
+        spec.linux = linux
+        #expect(throws: ZoneError.self) { try SpecRules.check(spec) }
+        spec.linux?.sysctl = [
+            "net/ipv4/conf/eth0.1/rp_filter": "0", "net.ipv4.ip_forward": "1", "user.max_a": "1",
+            "kernel/shmmax": "1", "fs.mqueue.msg_max": "1", "kernel.hostname": "x",
+        ]
+        #expect(throws: Never.self) { try SpecRules.check(spec) }
+    }
+
     // MARK: The overlay's options
 
     @Test func separatorsInPathsAreEscaped() throws {

@@ -118,6 +118,11 @@ import Testing
         #expect(options.attributes.isEmpty)
     }
 
+    /// To Swift a `=` with a combining mark after it is another character.
+    @Test func namesEndAtTheFirstEqualsSign() throws {
+        #expect(try MountOptions(["x=\u{301}y=z"]).data == [.init(key: "x", value: "\u{301}y=z")])
+    }
+
     @Test func whatIsKnownIsUnderstood() throws {
         #expect(Set(MountOptions.known).count == MountOptions.known.count)
         #expect(["rro", "rnosymfollow", "rslave", "nostrictatime", "ridmap"].allSatisfy(MountOptions.known.contains))

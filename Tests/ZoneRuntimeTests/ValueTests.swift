@@ -25,7 +25,7 @@ import Testing
 
     @Test(arguments: [
         "", " ", "M", "-1", "-1M", "+1", "1 M", " 1", "1M ", "1X", "1E", "1e3", "0x10", "1..5", "1.5.5", ".", "1,5M",
-        "1MiBs", "１",
+        "1MiBs", "１", "1\u{212A}", "1\u{212A}iB",
         "½", "9223372036854775808", "8192P", "99999999999999999999P", "9007199254740992k", "184467440737095516160",
         "inf", "nan",
         String(repeating: "1", count: 4000),
@@ -62,6 +62,7 @@ import Testing
         "", "0", "-9", "+9", "65", "4294967305", "9 ", "SIG", "SIGSIGTERM", "TERMINATE", "RTMIN-1", "RTMAX+1",
         "RTMIN+31", "RTMIN+",
         "RTMIN++1", "RTMIN+-1", "RTMIN+-0", "RTMAX--1", "RTMIN+99999999999", "RTMIDDLE", "0x9", "9.0",
+        "\u{17F}IGTERM", "s\u{131}gterm", "\u{212A}ILL",
     ])
     func refusesSignals(_ text: String) {
         #expect(SignalName.number(of: text) == nil)

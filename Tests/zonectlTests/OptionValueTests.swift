@@ -133,7 +133,7 @@ import ZoneRuntime
         #expect(try OptionValue.capability(text, "--cap-add") == name)
     }
 
-    @Test(arguments: ["", "CAP_ALL", "everything", "CHOWN,KILL", "CAP_"])
+    @Test(arguments: ["", "CAP_ALL", "everything", "CHOWN,KILL", "CAP_", "\u{17F}ys_admin"])
     func badCapabilities(_ text: String) {
         refusal("--cap-drop \"\(text)\"") { () throws(ZoneError) in _ = try OptionValue.capability(text, "--cap-drop") }
     }

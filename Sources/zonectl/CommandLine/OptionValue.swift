@@ -144,9 +144,8 @@ enum OptionValue {
     // MARK: Rights
 
     static func capability(_ text: String, _ option: String) throws(ZoneError) -> String {
-        let name = text.uppercased()
-        if name == "ALL" { return name }
-        guard let known = ZoneDefinition.capabilityName(name) else {
+        if text.uppercased() == "ALL" { return "ALL" }
+        guard let known = ZoneDefinition.capabilityName(text) else {
             throw ZoneError(
                 .invalid, "\(option) \"\(text)\" is not a capability",
                 hint: "capabilities(7) lists them; ALL means every one")
