@@ -40,7 +40,7 @@ enum RootSetup {
     /// their own upon it. Each in a directory of its own: what is mounted upon a shared tree would appear wherever that
     /// is shared with, on the host too.
     private static func stage(_ plan: borrowing LaunchPlan) throws(LaunchFailure) {
-        guard plan.mounts.contains(where: { $0.keepsOrder }) else { return }
+        guard hasStage(plan) else { return }
         do throws(SystemError) {
             let stage = try FileSystemContext("tmpfs").mount([.noSuid, .noDevices, .noExecution])
             let top = try Descriptor.open("/", [.path, .directory])
@@ -56,6 +56,8 @@ enum RootSetup {
         }
     }
 
+    private static func hasStage(_ plan: borrowing LaunchPlan) -> Bool { plan.mounts.contains { $0.keepsOrder } }
+
     /// Makes the attached root the process's `/`; the host's is gone from its sight.
     static func enter(_ plan: borrowing LaunchPlan, _ attached: borrowing Descriptor) throws(LaunchFailure) {
         guard let root = plan.root else { return }
@@ -66,6 +68,9 @@ enum RootSetup {
             // With "." for both, the old root is stacked on top of the new one, and unmounting it uncovers ours:
             // pivot_root(2), "pivot_root(".", ".")".
             try attempt(.enterRoot, zn_pivot_root(".", "."))
+            // The stage lies upon the old root. Only it would be unmounted, and who joins the namespace, as `exec` does,
+            // gets its topmost root: the host's.
+            if hasStage(plan) { try attempt(.enterRoot, zn_umount_detach(".")) }
             try attempt(.enterRoot, zn_umount_detach("."))
         } else {
             // The mount becomes the namespace's topmost root first, so that nothing is above it: mount(8), switch_root(8).
