@@ -25,12 +25,13 @@ extension BundleRuntime {
         }
         let session = try CriuSession(
             request.isPreDump ? .preDump : .dump, id, request.criu, program: options.criu)
+        let imagePath = session.settings.imagePath
         let dump = CheckpointDump(request: request, session: session, spec: spec, record: record, pid: process.pid)
         try dump.run()
         if request.leavesRunning || request.isPreDump { return }
         record.phase = .stopped
         record.finished = Int64(time(nil))
-        record.checkpoint = request.criu.imagePath
+        record.checkpoint = imagePath
         try store.write(record, in: claim.folder)
     }
 }

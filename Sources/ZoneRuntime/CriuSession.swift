@@ -66,8 +66,8 @@ struct CriuSession: ~Copyable {
     let id: String
     let settings: CriuSettings
     private let program: HostProgram
-    private let images: Descriptor
-    private let work: Descriptor
+    private var images: Descriptor
+    private var work: Descriptor
     private let workPath: String
 
     /// `program` is `--criu`'s value.
@@ -80,7 +80,9 @@ struct CriuSession: ~Copyable {
                 hint: "this needs root rights: try sudo")
         }
         let found = try CriuSession.find(program, kind.verb)
-        let path = settings.workPath ?? settings.imagePath
+        var settings = settings
+        settings.imagePath = CriuSession.absolute(settings.imagePath)
+        let path = settings.workPath.map { CriuSession.absolute($0) } ?? settings.imagePath
         let images = try CriuSession.folder(settings.imagePath, "--image-path", makes: kind != .restore)
         let work = try CriuSession.folder(path, "--work-path", makes: true)
         self.kind = kind
@@ -89,7 +91,13 @@ struct CriuSession: ~Copyable {
         self.program = found
         self.images = images
         self.work = work
-        workPath = path.hasPrefix("/") ? path : ((try? CriuSession.currentFolder()) ?? ".") + "/" + path
+        workPath = path
+    }
+
+    /// Opens the folders once more, after the mount namespace was changed: criu mounts upon something in them.
+    mutating func reopenFolders() throws(ZoneError) {
+        images = try CriuSession.folder(settings.imagePath, "--image-path", makes: false)
+        work = try CriuSession.folder(workPath, "--work-path", makes: false)
     }
 
     /// The checkpoint's folder.
@@ -265,26 +273,31 @@ struct CriuSession: ~Copyable {
             hint: log.isEmpty ? "'criu check' tells what this machine lacks" : nil)
     }
 
+    /// What criu says after every failure, and what is no reason for one.
+    private static let noise = ["Restoring FAILED", "Dumping FAILED", "Pre-dumping FAILED", "cg: cgroupd:", "rlimit: "]
+
     /// The last lines that tell of errors, without their time stamps; the first of them is usually the cause.
     static func lastErrors(_ log: [UInt8], all: Bool = false) -> String {
-        let text = String(decoding: log, as: UTF8.self)
-        let lines = text.split(separator: "\n").filter {
-            all || $0.utf8.split(separator: UInt8(ascii: " ")).contains { $0.elementsEqual("Error".utf8) }
-        }
-        return lines.suffix(3).map { line in
+        let lines = log.split(separator: UInt8(ascii: "\n")).compactMap { line -> String? in
+            let words = line.split(separator: UInt8(ascii: " "))
+            if all { return String(decoding: line, as: UTF8.self) }
+            guard words.contains(where: { $0.elementsEqual("Error".utf8) }) else { return nil }
             // `(00.012345)    123: Error (criu/mount.c:1): text`
-            var rest = line
+            var rest = String(decoding: line, as: UTF8.self)[...]
             while let next = rest.firstIndex(of: ")") {
                 rest = rest[rest.index(after: next)...]
-                if rest.hasPrefix(": ") { return String(rest.dropFirst(2)) }
+                guard rest.hasPrefix(": ") else { continue }
+                return noise.contains { rest.dropFirst(2).hasPrefix($0) } ? nil : String(rest.dropFirst(2))
             }
-            return String(line)
-        }.joined(separator: "; ")
+            return String(decoding: line, as: UTF8.self)
+        }
+        return lines.suffix(3).joined(separator: "; ")
     }
 
-    private static func currentFolder() throws(SystemError) -> String {
-        guard let path = getcwd(nil, 0) else { throw SystemError("getcwd", "", Errno(rawValue: errno)) }
-        defer { free(path) }
-        return String(cString: path)
+    private static func absolute(_ path: String) -> String {
+        if path.hasPrefix("/") { return path }
+        guard let folder = getcwd(nil, 0) else { return path }
+        defer { free(folder) }
+        return "\(String(cString: folder))/\(path)"
     }
 }

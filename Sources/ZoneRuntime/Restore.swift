@@ -57,7 +57,7 @@ struct Restore: ~Copyable {
     let runtime: BundleRuntime
     let request: RestoreRequest
     let bundle: Bundle
-    let session: CriuSession
+    var session: CriuSession
     let saved: CheckpointFile
     let handover: EngineHandover
 
@@ -104,6 +104,8 @@ struct Restore: ~Copyable {
         var plan = LaunchPlan()
         let streams = isForeground && !hasTerminal ? try ProcessStreams(&plan, passesInput: true) : ProcessStreams()
         let placement = RestoredGroups(groups: groups, resources: resources, mode: session.settings.groups)
+        let root = try RestoreRoot.enter(bundle.rootfs, saved.places)
+        try session.reopenFolders()
         var inherited: [CInt] = []
         var message = session.options(groups: placement.mode)
         message.add(CriuSession.Field.root, bundle.rootfs)
@@ -117,7 +119,6 @@ struct Restore: ~Copyable {
 
         var process: ProcessHandle?
         var console: Descriptor?
-        let root = try RestoreRoot.enter(bundle.rootfs, saved.places)
         let pid = try session.run(message, inherited: inherited) { (notice) throws(ZoneError) in
             switch notice.name {
             case "setup-namespaces":
