@@ -117,7 +117,10 @@ struct CheckpointDump: ~Copyable {
             file.mounts = mounts.external()
             file.places = mounts.places()
             for number in 0...2 {
-                file.streams.append(try ContainerMounts.name(ofStream: number, pid: pid, mounts: mounts))
+                let name = try ContainerMounts.name(ofStream: number, pid: pid, mounts: mounts)
+                file.streams.append(name)
+                guard let stream = try? FileStatus.of("/proc/\(pid)/fd/\(number)"), stream.isNull else { continue }
+                file.nulls.append(name)
             }
         }
         for mount in file.mounts {

@@ -12,6 +12,8 @@ struct CheckpointFile: JSONRecord, Equatable {
 
     /// Names, as criu has them, of what the first process's streams were.
     var streams: [String] = []
+    /// Those of them that were the null device, and stay so.
+    var nulls: [String] = []
     var mounts: [SavedMount] = []
     var places: [SavedPlace] = []
 
@@ -19,6 +21,7 @@ struct CheckpointFile: JSONRecord, Equatable {
 
     mutating func visit(_ visitor: inout some FieldVisitor) throws(JSONError) {
         try visitor.field("streams", &streams)
+        try visitor.field("nulls", &nulls)
         try visitor.field("mounts", &mounts)
         try visitor.field("places", &places)
     }

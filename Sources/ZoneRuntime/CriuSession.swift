@@ -268,9 +268,12 @@ struct CriuSession: ~Copyable {
         if said.isEmpty, let text = answer?.text(9) { said = text }
         if said.isEmpty, let code = answer?.number(7), code > 0 { said = Errno(rawValue: code).message }
         if said.isEmpty { said = "it ended without a word" }
+        var hint: String? = log.isEmpty ? "'criu check' tells what this machine lacks" : nil
+        if kind == .restore, said.hasPrefix("File fd/") {
+            hint = "a stream that was a file when the container was saved must be the same file, unchanged"
+        }
         return ZoneError(
-            .system, "\(kind.verb) container \(id): criu failed: \(said)\(place)",
-            hint: log.isEmpty ? "'criu check' tells what this machine lacks" : nil)
+            .system, "\(kind.verb) container \(id): criu failed: \(said)\(place)", hint: hint)
     }
 
     /// What criu says after every failure, and what is no reason for one.

@@ -114,8 +114,9 @@ struct Restore: ~Copyable {
         if let profile = request.securityProfile { message.add(CriuSession.Field.securityProfile, profile) }
         try placement.add(&message)
         try addMounts(&message, groups)
-        let namespaces = try addNamespaces(&message, &inherited)
-        addStreams(&message, &inherited, plan.process.standard)
+        var opened = DescriptorBag()
+        try addNamespaces(&message, &inherited, &opened)
+        try addStreams(&message, &inherited, &opened, plan.process.standard)
 
         var process: ProcessHandle?
         var console: Descriptor?
@@ -140,7 +141,7 @@ struct Restore: ~Copyable {
             }
         }
         root.leave()
-        drop(namespaces)
+        drop(opened)
         drop(plan)
         guard let restored = process.take(), restored.pid == pid else {
             throw ZoneError(.system, "restore container \(id): criu did not say which process it has restored")
@@ -188,9 +189,8 @@ struct Restore: ~Copyable {
 
     /// Opens namespaces that are joined; they must stay open until criu is done.
     private func addNamespaces(
-        _ message: inout CriuMessage, _ inherited: inout [CInt]
-    ) throws(ZoneError) -> DescriptorBag {
-        var open = DescriptorBag()
+        _ message: inout CriuMessage, _ inherited: inout [CInt], _ opened: inout DescriptorBag
+    ) throws(ZoneError) {
         for joined in try JoinedNamespaces.of(bundle.spec, "restore") {
             var entry = CriuMessage()
             guard let key = joined.key else {
@@ -205,15 +205,15 @@ struct Restore: ~Copyable {
             entry.add(1, key)
             entry.add(2, CriuSession.inherited(inherited.count))
             message.add(CriuSession.Field.inherited, entry)
-            inherited.append(open.adopt(file))
+            inherited.append(opened.adopt(file))
         }
-        return open
     }
 
     /// Pipes and files that the first process had for its streams are replaced by ours.
     private func addStreams(
-        _ message: inout CriuMessage, _ inherited: inout [CInt], _ standard: (input: CInt, output: CInt, error: CInt)
-    ) {
+        _ message: inout CriuMessage, _ inherited: inout [CInt], _ opened: inout DescriptorBag,
+        _ standard: (input: CInt, output: CInt, error: CInt)
+    ) throws(ZoneError) {
         var known: Set<String> = []
         for (name, stream) in zip(saved.streams, [standard.input, standard.output, standard.error]) {
             guard name.hasPrefix("pipe:") || name.hasPrefix("file[") || name.hasPrefix("socket:"),
@@ -223,7 +223,20 @@ struct Restore: ~Copyable {
             entry.add(1, name)
             entry.add(2, CriuSession.inherited(inherited.count))
             message.add(CriuSession.Field.inherited, entry)
-            inherited.append(stream)
+            if saved.nulls.contains(name) {
+                // criu takes nothing else in its place.
+                let null = try attempting("restore") { () throws(SystemError) in
+                    try Descriptor.open("/dev/null", [.readWrite])
+                }
+                inherited.append(opened.adopt(null))
+            } else {
+                inherited.append(stream)
+            }
         }
     }
+}
+
+extension FileStatus {
+    /// Whether it is /dev/null, null(4).
+    var isNull: Bool { kind == .characterDevice && major == 1 && minor == 3 }
 }
