@@ -83,7 +83,9 @@ public struct HostProgram: Sendable {
 
     // MARK: The start
 
-    private func start(output: CInt, errors: CInt) throws(SystemError) -> ProcessHandle {
+    /// Starts the program for a caller that talks to it meanwhile, and waits for it: ``ProcessHandle/wait()``. `output` and
+    /// `errors` are the caller's descriptors for what it writes; ``milliseconds`` and ``limit`` mean nothing here.
+    public func start(output: CInt, errors: CInt) throws(SystemError) -> ProcessHandle {
         for text in [program] + arguments + environment where text.utf8.contains(0) {
             throw SystemError("run", "\(program): an argument holds a NUL", .invalid)
         }

@@ -56,6 +56,8 @@ enum RootSetup {
         }
     }
 
+    private static func hasStage(_ plan: borrowing LaunchPlan) -> Bool { plan.mounts.contains { $0.keepsOrder } }
+
     /// Makes the attached root the process's `/`; the host's is gone from its sight.
     static func enter(_ plan: borrowing LaunchPlan, _ attached: borrowing Descriptor) throws(LaunchFailure) {
         guard let root = plan.root else { return }
@@ -92,10 +94,6 @@ enum RootSetup {
         guard root.st_dev == found.st_dev, root.st_ino == found.st_ino else {
             throw LaunchFailure(.enterRoot, .busy)
         }
-    }
-
-    private static func hasStage(_ plan: borrowing LaunchPlan) -> Bool {
-        plan.mounts.contains { $0.keepsOrder }
     }
 
     private static let directoryFlags = OpenFlags([.path, .directory, .closeOnExec]).rawValue

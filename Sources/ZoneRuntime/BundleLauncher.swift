@@ -218,7 +218,8 @@ struct BundleLauncher {
         }
     }
 
-    private func newRecord(
+    /// A zone's first record, before anything is made for it.
+    func newRecord(
         _ id: String,
         _ bundle: Bundle,
         _ groups: any CGroupManager

@@ -15,6 +15,8 @@ public struct RuntimeOptions: Sendable {
     }
 
     public var cgroups = CGroupDriver.cgroupfs
+    /// The program that saves and restores processes, a path or a name; nil: criu in the usual folders.
+    public var criu: String?
 
     public init() {}
 }

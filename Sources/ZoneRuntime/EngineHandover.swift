@@ -53,7 +53,13 @@ struct EngineHandover: ~Copyable {
 
     /// Sends the terminal's master, before the program starts: its first words must find a reader.
     func sendConsole(_ launching: inout LaunchingProcess) throws(ZoneError) {
-        guard let socket = Descriptor.number(of: console), let master = launching.takeConsole() else { return }
+        guard console != nil, let master = launching.takeConsole() else { return }
+        try sendConsole(master)
+    }
+
+    /// The same with a master that came another way.
+    func sendConsole(_ master: borrowing Descriptor) throws(ZoneError) {
+        guard let socket = Descriptor.number(of: console) else { return }
         try EngineSockets.send(master.raw, named: "/dev/ptmx", to: socket, "--console-socket")
     }
 

@@ -63,11 +63,24 @@ struct ForegroundSession: ~Copyable {
         passesInput: Bool,
         report: @escaping (String) -> Void
     ) -> Bool {
-        var session = ForegroundSession(
-            process: launching.process.raw, console: launching.takeConsole(), streams: streams,
+        attend(
+            launching.process, console: launching.takeConsole(), streams: streams, signals: signals,
             passesInput: passesInput, report: report)
+    }
+
+    /// The same with a process that was not launched but restored.
+    static func attend(
+        _ process: borrowing ProcessHandle,
+        console: consuming Descriptor?,
+        streams: consuming ProcessStreams,
+        signals: borrowing SignalQueue,
+        passesInput: Bool,
+        report: @escaping (String) -> Void
+    ) -> Bool {
+        var session = ForegroundSession(
+            process: process.raw, console: console, streams: streams, passesInput: passesInput, report: report)
         do throws(ZoneError) {
-            try session.serve(signals) { (number) throws(SystemError) in try launching.process.signal(number) }
+            try session.serve(signals) { (number) throws(SystemError) in try process.signal(number) }
         } catch {
             report("\(error)")
             return true

@@ -39,6 +39,8 @@ public struct ZoneRecord: JSONRecord, Sendable, Equatable {
     /// Whether the configuration has hooks for after the start and after the end.
     public var hasStartHooks = false
     public var hasStopHooks = false
+    /// The folder of the checkpoint that the zone ended with.
+    public var checkpoint: String?
 
     public init() {}
 
@@ -61,6 +63,7 @@ public struct ZoneRecord: JSONRecord, Sendable, Equatable {
         try visitor.field("unit", &unit)
         try visitor.field("poststart", &hasStartHooks)
         try visitor.field("poststop", &hasStopHooks)
+        try visitor.field("checkpoint", &checkpoint)
     }
 }
 

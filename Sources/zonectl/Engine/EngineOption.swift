@@ -15,7 +15,7 @@ enum EngineOption {
     static let manager = Option.value(
         "cgroup-manager", nil, "cgroupfs|systemd|disabled", "Who makes the control groups (default cgroupfs)")
     static let rootless = Option.value("rootless", nil, "auto|true|false", "Accepted; found out by itself")
-    static let criu = Option.value("criu", nil, "PATH", "Accepted; criu is looked for in the usual folders")
+    static let criu = Option.value("criu", nil, "PATH", "The program for checkpoint and restore (default criu)")
 
     private static let own = [debug, log, logFormat, systemd, manager, rootless, criu]
 
@@ -30,6 +30,7 @@ enum EngineOption {
 
     static func runtime(_ globals: Arguments) throws(ZoneError) -> RuntimeOptions {
         var options = RuntimeOptions()
+        options.criu = globals.value(criu)
         if globals.flag(systemd) { options.cgroups = .systemd }
         switch globals.value(manager) {
         case nil: break
@@ -85,6 +86,7 @@ enum EngineOption {
 
     /// How many descriptors the words ask to preserve, known before anything is opened or closed.
     static func preserved(_ words: [String]) -> UInt32 {
+        if let number = EngineCheckpoint.statusDescriptor(words) { return number > 2 ? number - 2 : 0 }
         for (index, word) in words.enumerated() {
             for name in ["--preserve-fds", "-preserve-fds"] {
                 if word == name, index + 1 < words.count { return UInt32(words[index + 1]) ?? 0 }

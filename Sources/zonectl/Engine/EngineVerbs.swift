@@ -8,7 +8,8 @@ import ZoneRuntime
 enum EngineVerbs {
     static let all: [EngineVerb] = [
         create, start, run, state, kill, delete, EngineExec.verb, EngineList.list, EngineList.ps, pause, resume,
-        EngineUpdate.verb, EngineEvents.verb, EngineSpec.spec, EngineSpec.features,
+        EngineUpdate.verb, EngineEvents.verb, EngineCheckpoint.checkpoint, EngineCheckpoint.restore, EngineSpec.spec,
+        EngineSpec.features,
     ]
 
     private static let create = EngineVerb(

@@ -527,3 +527,23 @@ def test_overlay_mount(oci):
     assert oci.text("echo more >>/mnt/f; cat /mnt/f", mounts=[mount]) == "textmore"
     with open(f"{lower}/f") as file:
         assert file.read() == "text"
+
+
+@pytest.mark.parametrize("kind", ["none", "folder", "file", "two"])
+def test_nothing_of_the_host_stays_mounted(oci, kind):
+    source = oci.source(hello="world")
+    mounts = {
+        "none": [],
+        "folder": [bind(source, "/mnt")],
+        "file": [bind(f"{source}/hello", "/mnt/hello")],
+        "two": [bind(source, "/mnt"), bind(source, "/mnt2", "rbind")],
+    }[kind]
+    name = oci.started(mounts=mounts)
+    with open(f"/proc/{oci.pid(name)}/mountinfo") as file:
+        points = [line.split(" ")[4] for line in file]
+    # Another one upon it is what `exec` would get for its root.
+    assert points.count("/") == 1, f"mounts: {points}"
+    assert set(point.split("/")[1] for point in points) <= {"", "dev", "mnt", "mnt2", "proc", "sys"}
+    marked = oci.path(f"bundle-{name}/rootfs")
+    seen = oci.run("exec", name, "/bin/busybox", "ls", "/").exits(0)
+    assert set(seen.stdout.split()) == set(os.listdir(marked))

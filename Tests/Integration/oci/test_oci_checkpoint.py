@@ -1,0 +1,669 @@
+# SPDX-License-Identifier: Apache-2.0
+# SPDX-FileCopyrightText: ZoneRuntime authors
+"""checkpoint and restore: with a criu that only notes what it is asked, and with the real one."""
+
+import array
+import json
+import os
+import pathlib
+import signal
+import socket
+import subprocess
+import sys
+
+import pytest
+from bundle import bind, namespaces
+from engine import needs
+from leaks import alive, read, until
+
+REPOSITORY = pathlib.Path(__file__).resolve().parents[3]
+COUNT = "i=0; while :; do i=$((i+1)); echo $i > /tmp/count; sleep 0.05; done"
+ONLY = needs("zonectl", why="the case is about zonectl's own way to criu")
+
+# Speaks the socket protocol of `criu swrk`: notes the request, asks back, and says what it is told to.
+FAKE = '''#!{python}
+import json, os, socket, sys
+
+def fields(data):
+    at, found = 0, []
+    def varint():
+        nonlocal at
+        value = shift = 0
+        while True:
+            byte = data[at]; at += 1
+            value |= (byte & 127) << shift; shift += 7
+            if byte < 128: return value
+    while at < len(data):
+        key = varint()
+        if key & 7 == 0: found.append((key >> 3, varint()))
+        else:
+            size = varint()
+            found.append((key >> 3, bytes(data[at:at + size]).decode("latin-1"))); at += size
+    return found
+
+channel = socket.socket(fileno=int(sys.argv[2]))
+request = dict(fields(channel.recv(1 << 20)))
+options = [[n, v] for n, v in fields(request[2].encode("latin-1"))]
+numbers = dict((n, v) for n, v in options)
+links = {{n: os.readlink("/proc/%d/fd/%d" % (os.getppid(), numbers[n])) for n in (1, 17)}}
+log = os.path.join(links[17], numbers[10])
+plan = json.load(open({plan!r}))
+json.dump({{"argv": sys.argv[1:], "type": request[1], "options": options, "links": links}}, open({noted!r}, "w"))
+if "log" in plan: open(log, "w").write(plan["log"])
+if "stderr" in plan: sys.stderr.write(plan["stderr"]); sys.exit(1)
+answers = []
+for script in plan.get("scripts", []):
+    name = script.encode()
+    body = bytes([10, len(name)]) + name
+    channel.send(bytes([8, 6, 16, 1, 42, len(body)]) + body)
+    answers.append(dict(fields(channel.recv(1 << 16))))
+json.dump(answers, open({noted!r} + ".answers", "w"))
+channel.send(bytes([8, request[1], 16, 1 if plan.get("success", True) else 0]))
+'''
+
+
+class Fake:
+    """A criu that does nothing, and what it was asked."""
+
+    def __init__(self, oci):
+        self.oci = oci
+        self.noted = oci.path("criu-noted")
+        self.plan = oci.path("criu-plan", "{}")
+        text = FAKE.format(python=sys.executable, plan=str(self.plan), noted=str(self.noted))
+        self.path = oci.path("fake-criu", text)
+        os.chmod(self.path, 0o755)
+
+    def says(self, **plan):
+        pathlib.Path(self.plan).write_text(json.dumps(plan))
+        return self
+
+    def run(self, *words, **keywords):
+        return self.oci.run("--criu", self.path, *words, **keywords)
+
+    @property
+    def request(self):
+        return json.loads(read(self.noted))
+
+    def option(self, number):
+        return [value for name, value in self.request["options"] if name == number]
+
+
+@pytest.fixture
+def fake(oci):
+    return Fake(oci)
+
+
+def _dump(fake, name, *options):
+    return fake.run("checkpoint", "--leave-running", "--image-path", fake.oci.path("image"), *options, name)
+
+
+# What is asked of criu
+
+
+@ONLY
+def test_request(oci, fake):
+    name = oci.started()
+    _dump(fake, name).exits(0)
+    request = fake.request
+    assert request["argv"] == ["swrk", "3"]
+    assert request["type"] == 1
+    assert request["links"] == {"1": oci.path("image"), "17": oci.path("image")}
+    assert fake.option(2) == [oci.pid(name)]
+    assert fake.option(3) == [1]
+    assert fake.option(13) == [oci.path(f"bundle-{name}/rootfs")]
+    assert fake.option(34) == [3]
+    for absent in (4, 5, 7, 8, 11, 14, 15, 16, 18, 38, 46, 48, 49, 50):
+        assert fake.option(absent) == [], absent
+
+
+FLAGS = [
+    ("--tcp-established", 5, 1),
+    ("--ext-unix-sk", 4, 1),
+    ("--shell-job", 7, 1),
+    ("--file-locks", 8, 1),
+    ("--link-remap", 18, 1),
+    ("--auto-dedup", 16, 1),
+    ("--tcp-skip-in-flight", 46, 1),
+    ("--empty-ns=network", 38, 0x40000000),
+    ("--manage-cgroups-mode=soft", 34, 3),
+    ("--manage-cgroups-mode=full", 34, 4),
+    ("--manage-cgroups-mode=strict", 34, 5),
+    ("--manage-cgroups-mode=ignore", 34, 0),
+    ("-tcp-established", 5, 1),
+]
+
+
+@ONLY
+@pytest.mark.parametrize("option, field, value", FLAGS)
+def test_flag(oci, fake, option, field, value):
+    _dump(fake, oci.started(), option).exits(0)
+    assert fake.option(field) == [value]
+
+
+@ONLY
+def test_page_server_and_lazy_pages(oci, fake):
+    reader, writer = os.pipe()
+    with os.fdopen(reader), os.fdopen(writer):
+        words = ("--lazy-pages", "--page-server", "127.0.0.1:4711", "--status-fd", str(writer))
+        fake.run("checkpoint", "--image-path", oci.path("image"), *words, oci.started(), pass_fds=[writer]).exits(0)
+        assert fake.option(48) == [1]
+        assert fake.option(49) == [writer]
+        assert fake.option(11) == ["\n\t127.0.0.1\x10\xe7$"]
+
+
+@ONLY
+def test_pre_dump(oci, fake):
+    name = oci.started()
+    fake.run("checkpoint", "--pre-dump", "--image-path", oci.path("image"), name).exits(0)
+    assert (fake.request["type"], fake.option(15), fake.option(3)) == (4, [1], [1])
+    assert oci.status(name) == "running"
+    _dump(fake, name, "--image-path", oci.path("second"), "--parent-path", "../image").exits(0)
+    assert (fake.request["type"], fake.option(14), fake.option(15)) == (1, ["../image"], [1])
+
+
+@ONLY
+def test_work_path_is_made(oci, fake):
+    _dump(fake, oci.started(), "--work-path", oci.path("deep/work")).exits(0)
+    assert fake.request["links"]["17"] == oci.path("deep/work")
+    assert os.stat(oci.path("image")).st_mode & 0o777 == 0o700
+
+
+@ONLY
+def test_image_path_is_relative_to_the_working_directory(oci, fake):
+    name = oci.started()
+    fake.run("checkpoint", "--leave-running", name, cwd=oci.folder).exits(0)
+    assert fake.request["links"]["1"] == oci.path("checkpoint")
+
+
+@ONLY
+def test_bind_mounts_are_external(oci, fake):
+    source = oci.source(hello="world")
+
+    def prepare(bundle):
+        os.symlink("/run", bundle.rootfs / "linked")
+        (bundle.rootfs / "run").mkdir()
+
+    bundle = oci.bundle(("sleep", "1000"), mounts=[bind(source, "/data"), bind(f"{source}/hello", "/linked/file")])
+    prepare(bundle)
+    name = oci.name()
+    oci.create(bundle, name).exits(0)
+    oci.run("start", name).exits(0)
+    _dump(fake, name).exits(0)
+    external = fake.option(37)
+    assert "mnt[/data]:/data" in external
+    # Where the mount is, not where the configuration has it.
+    assert "mnt[/run/file]:/run/file" in external
+    assert not any("/proc" in text or "/dev" in text for text in external)
+
+
+@ONLY
+def test_joined_network_is_external(oci, fake, joined_network):
+    name = oci.started(settings={"linux.namespaces": namespaces("pid", "ipc", "uts", "mount", network=joined_network)})
+    _dump(fake, name).exits(0)
+    inode = os.stat(joined_network).st_ino
+    assert f"net[{inode}]:extRootNetNS" in fake.option(37)
+
+
+@ONLY
+def test_notices_are_answered(oci, fake):
+    fake.says(scripts=["pre-dump", "network-lock", "post-dump"])
+    _dump(fake, oci.started()).exits(0)
+    assert json.loads(read(f"{fake.noted}.answers")) == [{"1": 6, "3": 1}] * 3
+
+
+@ONLY
+def test_terminal_of_the_container(oci, fake, console):
+    name = oci.name()
+    bundle = oci.bundle(("sleep", "1000"), {"process.terminal": True})
+    oci.create(bundle, name, "--console-socket", console.path).exits(0)
+    oci.run("start", name).exits(0)
+    _dump(fake, name).exits(0)
+    assert fake.option(50) == [1]
+
+
+# Errors
+
+
+@ONLY
+@pytest.mark.parametrize("verb", ["checkpoint", "restore"])
+def test_without_criu(oci, verb):
+    bundle = oci.bundle(("sleep", "1000"))
+    name = oci.started() if verb == "checkpoint" else oci.name()
+    words = (verb, "--image-path", oci.path("image"), *(("-b", bundle) if verb == "restore" else ()), name)
+    if not any(os.path.exists(f"{folder}/criu") for folder in ("/usr/sbin", "/usr/bin", "/usr/local/sbin", "/sbin")):
+        oci.refused(oci.run(*words), "criu is not installed: apt-get install criu")
+    oci.refused(oci.run("--criu", "/nonexistent/criu", *words), "/nonexistent/criu", "no such file")
+    assert not os.path.exists(oci.path("image"))
+
+
+@ONLY
+def test_failure_tells_the_log(oci, fake):
+    name = oci.started()
+    fake.says(
+        success=False,
+        log="(00.1) Warn  (criu/x.c:1): nothing\n(00.2)      1: Error (criu/y.c:9): the cause\n"
+        "(00.3) Error (criu/z.c:2): Dumping FAILED.\n",
+    )
+    result = fake.run("checkpoint", "--image-path", oci.path("image"), name)
+    result = oci.refused(result, "criu failed: the cause", oci.path("image/dump.log"))
+    assert "FAILED" not in result.stderr and "nothing" not in result.stderr
+    assert oci.status(name) == "running"
+
+
+@ONLY
+def test_criu_that_dies(oci, fake):
+    name = oci.started()
+    fake.says(stderr="it was a bad day\n")
+    oci.refused(fake.run("checkpoint", "--image-path", oci.path("image"), name), "it was a bad day")
+    assert oci.status(name) == "running"
+
+
+@ONLY
+@pytest.mark.parametrize(
+    "words, said",
+    [
+        (("--manage-cgroups-mode", "hard"), "soft, full, strict"),
+        (("--empty-ns", "pid"), "--empty-ns"),
+        (("--page-server", "nowhere"), "ADDRESS:PORT"),
+        (("--page-server", "host:70000"), "ADDRESS:PORT"),
+        (("--lazy-pages",), "--page-server"),
+        (("--status-fd", "77"), "--status-fd 77"),
+        (("--status-fd", "x"), "--status-fd"),
+        (("--parent-path", "../nothing"), "nothing"),
+    ],
+)
+def test_wrong_option(oci, fake, words, said):
+    name = oci.started()
+    oci.refused(_dump(fake, name, *words), said)
+    assert oci.status(name) == "running"
+
+
+@ONLY
+def test_states(oci, fake):
+    name = oci.created()
+    oci.refused(_dump(fake, name), "is created, not running")
+    oci.run("start", name).exits(0)
+    oci.run("pause", name).exits(0)
+    oci.refused(_dump(fake, name), "is paused, not running", "resume")
+    oci.run("resume", name).exits(0)
+    oci.run("kill", name, "KILL").exits(0)
+    oci.wait_for(name, "stopped")
+    oci.refused(_dump(fake, name), "is stopped, not running")
+    oci.refused(_dump(fake, "nobody"), "does not exist")
+
+
+@ONLY
+def test_no_checkpoint_in_the_folder(oci, fake):
+    bundle = oci.bundle(("sleep", "1000"))
+    name = oci.name()
+    os.mkdir(oci.path("image"))
+    result = fake.run("restore", "-d", "-b", bundle, "--image-path", oci.path("image"), name)
+    oci.refused(result, "there is no checkpoint", name=name)
+
+
+@ONLY
+def test_failed_restore_leaves_nothing(oci, fake):
+    bundle = oci.bundle(("sleep", "1000"))
+    oci.path("image/inventory.img", "")
+    fake.says(success=False, log="(00.2)      1: Error (criu/y.c:9): the cause\n")
+    name = oci.owned(oci.name())
+    result = fake.run("restore", "-d", "-b", bundle, "--image-path", oci.path("image"), name)
+    oci.refused(result, "restore container", "the cause", oci.path("image/restore.log"), name=name)
+
+
+@ONLY
+def test_restore_of_a_criu_that_restores_nothing(oci, fake):
+    bundle = oci.bundle(("sleep", "1000"))
+    oci.path("image/inventory.img", "")
+    name = oci.owned(oci.name())
+    result = fake.run("restore", "-d", "-b", bundle, "--image-path", oci.path("image"), name)
+    oci.refused(result, "did not say which process", name=name)
+
+
+@ONLY
+@pytest.mark.parametrize(
+    "text",
+    [
+        "{",
+        '{"mounts":[{"point":"/data","destination":"/data","below":"/../../../etc"}]}',
+        '{"mounts":[{"point":"/data","destination":"/nothing"}]}',
+        '{"mounts":[{"point":"/data","source":"/dev/../etc/shadow"}]}',
+        '{"places":[{"point":"/../../escaped","isDirectory":true}]}',
+    ],
+)
+def test_hostile_checkpoint(oci, fake, text):
+    bundle = oci.bundle(("sleep", "1000"), mounts=[bind(oci.source(), "/data")])
+    oci.path("image/inventory.img", "")
+    oci.path("image/zonectl.json", text)
+    name = oci.owned(oci.name())
+    result = fake.run("restore", "-d", "-b", bundle, "--image-path", oci.path("image"), name)
+    oci.refused(result, name=name)
+    assert not os.path.exists(fake.noted)
+    assert not os.path.exists(oci.path("escaped")) and not os.path.exists("/escaped")
+
+
+# With the real one
+
+
+@pytest.fixture(scope="session")
+def criu():
+    """criu 4.1.1, which knows newer kernels' vDSO; `CRIU` names another."""
+    path = os.environ.get("CRIU")
+    if not path:
+        folder = REPOSITORY / ".build/peers"
+        got = subprocess.run([REPOSITORY / "scripts/peers", folder, "criu"], capture_output=True, text=True, timeout=300)
+        if got.returncode:
+            pytest.skip(f"no criu to test with: {got.stderr.strip()}")
+        path = got.stdout.split()[-1]
+    checked = subprocess.run([path, "check"], capture_output=True, text=True, timeout=60)
+    if "Looks good" not in checked.stdout:
+        pytest.skip(f"criu cannot work on this machine: {checked.stdout}{checked.stderr}")
+    return path
+
+
+class Saved:
+    """A container that counts, for checkpoints."""
+
+    def __init__(self, oci, criu):
+        self.oci = oci
+        self.criu = criu
+
+    def run(self, *words, **keywords):
+        return self.oci.run("--criu", self.criu, *words, **keywords)
+
+    def started(self, args=COUNT, settings=None, mounts=(), **keywords):
+        silent = {"stdout": subprocess.DEVNULL, "stderr": subprocess.DEVNULL}
+        return self.oci.started(args, settings, mounts, **{**silent, **keywords})
+
+    def count(self, name):
+        return int(read(self.oci.path(f"bundle-{name}/rootfs/tmp/count")) or 0)
+
+    def counts(self, name, beyond=0):
+        assert until(lambda: self.count(name) > beyond + 2), f"it does not count on from {beyond}: {self.count(name)}"
+
+    def dump(self, name, *options, image="image"):
+        return self.run("checkpoint", "--image-path", self.oci.path(image), *options, name)
+
+    def restore(self, name, *options, image="image", bundle=None, **keywords):
+        bundle = bundle or self.oci.path(f"bundle-{name}")
+        words = ("restore", "-d", "-b", bundle, "--image-path", self.oci.path(image), *options, self.oci.owned(name))
+        return self.oci.quietly(f"restore-{name}", "--criu", self.criu, *words, **keywords)
+
+
+@pytest.fixture
+def saved(oci, criu):
+    return Saved(oci, criu)
+
+
+@ONLY
+def test_it_goes_on_counting(oci, saved):
+    name = saved.started()
+    saved.counts(name)
+    pid = oci.pid(name)
+    saved.dump(name).ok("")
+    assert oci.status(name) == "stopped"
+    assert not alive(pid)
+    last = saved.count(name)
+    pid_file = oci.path("pid")
+    saved.restore(name, "--pid-file", pid_file).exits(0)
+    assert oci.status(name) == "running"
+    assert int(read(pid_file)) == oci.pid(name)
+    saved.counts(name, beyond=last)
+    assert oci.run("exec", name, "cat", "/proc/1/comm").exits(0).stdout == "sh\n"
+    oci.run("pause", name).exits(0)
+    oci.run("resume", name).exits(0)
+    oci.run("kill", name, "KILL").exits(0)
+    oci.wait_for(name, "stopped")
+    oci.run("delete", name).exits(0)
+
+
+@ONLY
+def test_leave_running(oci, saved):
+    name = saved.started()
+    saved.counts(name)
+    pid = oci.pid(name)
+    saved.dump(name, "--leave-running").ok("")
+    assert (oci.status(name), oci.pid(name)) == ("running", pid)
+    saved.counts(name, beyond=saved.count(name))
+    # It is there: another of the same name cannot be.
+    oci.strict(saved.restore(name))
+    oci.refused(saved.restore(name), "exists")
+
+
+@ONLY
+@pytest.mark.parametrize("mode", ["soft", "ignore"])
+def test_another_id_has_other_groups(oci, saved, mode):
+    name = saved.started(
+        COUNT + " & sleep 1000", settings={"linux.resources.memory": {"limit": 64 << 20}, "linux.resources.pids": {"limit": 50}}
+    )
+    saved.counts(name)
+    saved.dump(name).exits(0)
+    other = oci.name("other")
+    bundle = oci.path(f"bundle-{name}")
+    saved.restore(other, "--manage-cgroups-mode", mode, bundle=bundle).exits(0)
+    saved.counts(name, beyond=saved.count(name))
+    assert oci.group(other, "memory", "memory.limit_in_bytes", "memory.max") == str(64 << 20)
+    assert oci.group(other, "pids", "pids.max") == "50"
+    processes = oci.run("ps", "--format", "json", other).exits(0).json
+    assert len(processes) >= 3
+    for pid in processes:
+        assert other in read(f"/proc/{pid}/cgroup") or not alive(pid)
+    assert oci.status(name) == "stopped"
+
+
+@ONLY
+def test_root_file_system_of_another_place(oci, saved):
+    source = oci.source(hello="world")
+    name = saved.started("sleep 1000 & wait", mounts=[bind(source, "/deep/data"), bind(f"{source}/hello", "/deep/file")])
+    saved.dump(name).exits(0)
+    oci.run("delete", name).exits(0)
+    # A fresh root without any of the places that were mounted upon.
+    other = oci.source("elsewhere", hello="moved")
+    bundle = oci.bundle(
+        ("sleep", "1000"), mounts=[bind(other, "/deep/data"), bind(f"{other}/hello", "/deep/file")], name="fresh"
+    )
+    saved.restore(name, bundle=bundle).exits(0)
+    assert oci.run("exec", name, "cat", "/deep/data/hello").exits(0).stdout == "moved"
+    assert oci.run("exec", name, "cat", "/deep/file").exits(0).stdout == "moved"
+    with open(f"/proc/{oci.pid(name)}/mountinfo") as file:
+        assert [line.split(" ")[4] for line in file].count("/") == 1
+
+
+@ONLY
+def test_masked_and_read_only_paths_stay(oci, saved):
+    settings = {"linux.maskedPaths": ["/proc/keys", "/proc/acpi"], "linux.readonlyPaths": ["/proc/sys"]}
+    name = saved.started(settings=settings)
+    saved.dump(name).exits(0)
+    saved.restore(name).exits(0)
+    assert oci.run("exec", name, "cat", "/proc/keys").exits(0).stdout == ""
+    assert oci.run("exec", name, "sh", "-c", "echo 1 > /proc/sys/vm/drop_caches").status != 0
+
+
+@ONLY
+def test_control_groups_are_mounted_again(oci, saved):
+    mount = {"destination": "/sys/fs/cgroup", "type": "cgroup", "source": "cgroup", "options": ["ro"]}
+    name = saved.started(mounts=[mount])
+    before = oci.run("exec", name, "find", "/sys/fs/cgroup", "-maxdepth", "1").exits(0).lines
+    saved.dump(name).exits(0)
+    other = oci.name("other")
+    saved.restore(other, bundle=oci.path(f"bundle-{name}")).exits(0)
+    assert sorted(oci.run("exec", other, "find", "/sys/fs/cgroup", "-maxdepth", "1").exits(0).lines) == sorted(before)
+    own = oci.run("exec", other, "sh", "-c", "cat /sys/fs/cgroup/memory/cgroup.procs /sys/fs/cgroup/cgroup.procs")
+    assert "1" in own.stdout.split()
+
+
+@ONLY
+def test_joined_network(oci, saved, joined_network):
+    settings = {"linux.namespaces": namespaces("pid", "ipc", "uts", "mount", network=joined_network)}
+    name = saved.started(settings=settings)
+    saved.dump(name).exits(0)
+    saved.restore(name).exits(0)
+    assert os.stat(f"/proc/{oci.pid(name)}/ns/net").st_ino == os.stat(joined_network).st_ino
+
+
+@ONLY
+def test_foreground_pipes(oci, saved):
+    """Whoever restores gets the output, and the status."""
+    bundle = oci.bundle("i=0; while :; do i=$((i+1)); echo $i; sleep 0.05; done", name="bundle-z")
+    name = oci.owned(oci.name())
+    words = oci.command("run", "-b", bundle, name)
+    first = subprocess.Popen(words, stdin=subprocess.DEVNULL, stdout=subprocess.PIPE, text=True)
+    assert first.stdout.readline() == "1\n"
+    saved.dump(name, "--image-path", oci.path("image")).exits(0)
+    told = first.stdout.read().split()
+    first.wait(timeout=10)
+    # `run` deletes what has ended.
+    words = oci.command("--criu", saved.criu, "restore", "-b", bundle, "--image-path", oci.path("image"), name)
+    second = subprocess.Popen(words, stdin=subprocess.DEVNULL, stdout=subprocess.PIPE, text=True)
+    try:
+        following = int(second.stdout.readline())
+        assert following >= int(told[-1] if told else 1)
+        assert int(second.stdout.readline()) == following + 1
+        oci.run("kill", name, "KILL").exits(0)
+        second.stdout.read()
+        assert second.wait(timeout=10) == 128 + signal.SIGKILL
+    finally:
+        second.kill()
+    assert not oci.exists(name)
+
+
+@ONLY
+def test_terminal(oci, saved, console):
+    bundle = oci.bundle("i=0; while read line; do i=$((i+1)); echo $line=$i; done", {"process.terminal": True})
+    name = oci.name()
+    oci.create(bundle, name, "--console-socket", console.path).exits(0)
+    master = console.accept()
+    oci.run("start", name).exits(0)
+    os.write(master, b"first\n")
+    assert _until_said(master, b"first=1")
+    saved.dump(name).exits(0)
+    os.close(master)
+    saved.restore(name, "--console-socket", console.path, bundle=bundle).exits(0)
+    master = console.accept()
+    os.write(master, b"second\n")
+    assert _until_said(master, b"second=2")
+    os.close(master)
+
+
+@ONLY
+def test_pre_dump_and_parent(oci, saved):
+    checked = subprocess.run([saved.criu, "check", "--feature", "mem_dirty_track"], capture_output=True, text=True)
+    if checked.returncode:
+        pytest.skip("this kernel does not track memory (CONFIG_MEM_SOFT_DIRTY): criu has no pre-dump here")
+    name = saved.started()
+    saved.counts(name)
+    saved.dump(name, "--pre-dump", image="first").exits(0)
+    assert oci.status(name) == "running"
+    saved.dump(name, "--parent-path", "../first").exits(0)
+    assert os.readlink(oci.path("image/parent")) == "../first"
+    last = saved.count(name)
+    saved.restore(name).exits(0)
+    saved.counts(name, beyond=last)
+
+
+@ONLY
+def test_killed_while_saving(oci, saved):
+    """Whatever becomes of zonectl, the container is all right or can be removed."""
+    name = saved.started()
+    saved.counts(name)
+    for delay in (0.02, 0.1, 0.2):
+        words = oci.command("--criu", saved.criu, "checkpoint", "--image-path", oci.path("image"), name)
+        process = subprocess.Popen(words, stderr=subprocess.DEVNULL)
+        try:
+            process.wait(timeout=delay)
+        except subprocess.TimeoutExpired:
+            process.kill()
+            process.wait()
+        if oci.status(name) != "running" or process.returncode == 0:
+            break
+        assert until(lambda: _is_free(oci.pid(name)))
+        saved.counts(name, beyond=saved.count(name))
+    oci.run("delete", "--force", name).exits(0)
+
+
+def _is_free(pid):
+    """Whether nobody traces the process."""
+    return "TracerPid:\t0\n" in read(f"/proc/{pid}/status")
+
+
+@ONLY
+def test_hooks(oci, saved):
+    log = oci.path("hooks.log")
+    hook = oci.path("hook", f"#!/bin/sh\nread state\necho $1 >> {log}\n")
+    os.chmod(hook, 0o755)
+    kinds = ("prestart", "createRuntime", "poststart", "poststop")
+    settings = {"hooks": {kind: [{"path": hook, "args": ["hook", kind]}] for kind in kinds}}
+    name = saved.started(settings=settings)
+    saved.dump(name).exits(0)
+    os.unlink(log)
+    saved.restore(name).exits(0)
+    # What was saved ends for good, then those for the network of what comes back.
+    assert read(log).split() == ["poststop", "prestart", "createRuntime", "poststart"]
+
+
+@ONLY
+def test_status_of_what_ends_later(oci, saved):
+    name = saved.started("trap 'exit 7' TERM; while :; do sleep 0.05; done")
+    saved.dump(name).exits(0)
+    bundle = oci.path(f"bundle-{name}")
+    words = oci.command("--criu", saved.criu, "restore", "-b", bundle, "--image-path", oci.path("image"), name)
+    process = subprocess.Popen(words, stdin=subprocess.DEVNULL, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
+    oci.wait_for(name, "running")
+    process.send_signal(signal.SIGTERM)
+    assert process.wait(timeout=20) == 7
+    assert not oci.exists(name)
+
+
+# Surroundings
+
+
+@pytest.fixture
+def joined_network():
+    """The path of a network namespace that is not the host's."""
+    process = subprocess.Popen(["unshare", "-n", "sleep", "1000"])
+    path = f"/proc/{process.pid}/ns/net"
+    assert until(lambda: os.stat(path).st_ino != os.stat("/proc/self/ns/net").st_ino)
+    yield path
+    process.kill()
+    process.wait()
+
+
+class Console:
+    """An engine's end of --console-socket."""
+
+    def __init__(self, path):
+        self.path = path
+        self.listener = socket.socket(socket.AF_UNIX)
+        self.listener.bind(path)
+        self.listener.listen(4)
+        self.listener.settimeout(20)
+
+    def accept(self):
+        connection, _ = self.listener.accept()
+        with connection:
+            numbers = array.array("i")
+            _, ancillary, _, _ = connection.recvmsg(64, socket.CMSG_LEN(4))
+            numbers.frombytes(ancillary[0][2][:4])
+        return numbers[0]
+
+
+@pytest.fixture
+def console(short_folder):
+    console = Console(f"{short_folder}/console")
+    yield console
+    console.listener.close()
+
+
+def _until_said(master, text):
+    os.set_blocking(master, False)
+    said = b""
+
+    def look():
+        nonlocal said
+        try:
+            said += os.read(master, 4096)
+        except OSError:
+            pass
+        return text in said
+
+    return until(look)
