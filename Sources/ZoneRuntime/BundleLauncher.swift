@@ -33,8 +33,20 @@ struct BundleLauncher {
         var record: ZoneRecord
         let bundle: Bundle
         let hooks: BundleHooks
-        let claim: ZoneStore.BundleClaim
+        var claim: ZoneStore.BundleClaim?
         var rollback: Rollback
+
+        func writeRecord(to store: ZoneStore) throws(ZoneError) {
+            switch claim {
+            case .some(let claim): try store.write(record, in: claim.folder)
+            case .none: break
+            }
+        }
+
+        /// Lets others change the zone.
+        mutating func unlock() {
+            _ = claim.take()
+        }
     }
 
     /// `waitsAtGate`: for `create`.

@@ -54,20 +54,21 @@ public struct BundleRuntime: Sendable {
         let signals = try attempting("wait for signals") { () throws(SystemError) in try SignalQueue(.forwarded) }
         var launched = try launch(request, waitsAtGate: false, signals)
         launched.record.phase = .running
-        try store.write(launched.record, in: launched.claim.folder)
+        try launched.writeRecord(to: store)
         do throws(LaunchError) { try launched.launching.release(interruptedBy: signals) } catch {
             throw ZoneError(error, container: request.id)
         }
         launched.rollback.commit()
         launched.hooks.runAfterStart(pid: launched.launching.process.pid, report: report)
         if request.isDetached { return 0 }
+        // Others may pause it, change it and save it while we wait.
+        launched.unlock()
         let lost = ForegroundSession.attend(
             &launched.launching, streams: launched.streams.take() ?? ProcessStreams(), signals: signals,
             passesInput: true, report: report)
         let status = try attempting("wait for container \(request.id)") { () throws(SystemError) in
             try launched.launching.process.wait()
         }
-        drop(launched)
         if !request.keeps {
             // The program's status is told also when its remains cannot be removed: the next `delete` will.
             do throws(ZoneError) { try delete(request.id, force: true) } catch { report("\(error)") }

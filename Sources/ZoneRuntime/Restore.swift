@@ -30,13 +30,14 @@ extension BundleRuntime {
         var restored = try restore.run()
         restored.hooks.runAfterStart(pid: restored.process.pid, report: report)
         guard let signals else { return 0 }
+        // Others may pause it, change it and save it while we wait.
+        _ = restored.claim.take()
         let lost = ForegroundSession.attend(
             restored.process, console: restored.console.take(), streams: restored.streams.take() ?? ProcessStreams(),
             signals: signals, passesInput: true, report: report)
         let status = try attempting("wait for container \(id)") { () throws(SystemError) in
             try restored.process.wait()
         }
-        drop(restored)
         if !request.zone.keeps {
             do throws(ZoneError) { try delete(id, force: true) } catch { report("\(error)") }
         }
@@ -67,7 +68,7 @@ struct Restore: ~Copyable {
         var console: Descriptor?
         var streams: ProcessStreams?
         let hooks: BundleHooks
-        let claim: ZoneStore.BundleClaim
+        var claim: ZoneStore.BundleClaim?
     }
 
     /// What belongs to the checkpoint beside criu's files.

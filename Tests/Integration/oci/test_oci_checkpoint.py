@@ -581,6 +581,38 @@ def test_killed_while_saving(oci, saved):
     oci.run("delete", "--force", name).exits(0)
 
 
+@ONLY
+@pytest.mark.parametrize("delay", [0.02, 0.06, 0.1, 0.15, 0.2, 0.25, 0.3])
+def test_killed_while_restoring(oci, saved, delay):
+    """What criu has made by then goes with it, or is the container's."""
+    name = saved.started()
+    bundle = oci.path(f"bundle-{name}")
+    saved.dump(name).exits(0)
+    words = oci.command("--criu", saved.criu, "restore", "-d", "-b", bundle, "--image-path", oci.path("image"), name)
+    process = subprocess.Popen(words, stdin=subprocess.DEVNULL, stderr=subprocess.DEVNULL, stdout=subprocess.DEVNULL)
+    try:
+        process.wait(timeout=delay)
+    except subprocess.TimeoutExpired:
+        process.kill()
+        process.wait()
+    if oci.status(name) is not None:
+        oci.run("delete", "--force", name).exits(0)
+    # And the fixture looks for groups, mounts and processes that are left.
+    log = oci.path("image/restore.log")
+    assert until(lambda: not any(log in text for text in _open_files()))
+
+
+def _open_files():
+    """What criu processes have open."""
+    for pid in filter(str.isdigit, os.listdir("/proc")):
+        if "criu" in read(f"/proc/{pid}/comm"):
+            for number in os.listdir(f"/proc/{pid}/fd") if alive(int(pid)) else ():
+                try:
+                    yield os.readlink(f"/proc/{pid}/fd/{number}")
+                except OSError:
+                    pass
+
+
 def _is_free(pid):
     """Whether nobody traces the process."""
     return "TracerPid:\t0\n" in read(f"/proc/{pid}/status")

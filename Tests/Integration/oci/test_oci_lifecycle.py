@@ -511,3 +511,21 @@ def test_same_id_at_once_gives_one_container(oci):
         ]
         assert sorted(process.wait(30) for process in running).count(0) == 1
     assert oci.status(name) == "created"
+
+
+@needs("zonectl", "runc", "crun", why="every runtime can")
+def test_others_may_change_what_runs_in_the_foreground(oci):
+    bundle = oci.bundle(("sleep", "1000"))
+    name = oci.owned(oci.name())
+    process = subprocess.Popen(oci.command("run", "--bundle", bundle, name), stdin=subprocess.DEVNULL)
+    try:
+        oci.wait_for(name, "running")
+        oci.run("pause", name, timeout=10).exits(0)
+        assert oci.status(name) == "paused"
+        oci.run("resume", name, timeout=10).exits(0)
+        oci.run("update", "--pids-limit", "50", name, timeout=10).exits(0)
+        oci.run("kill", name, "KILL").exits(0)
+        assert process.wait(timeout=10) == 128 + signal.SIGKILL
+    finally:
+        process.kill()
+        process.wait()
