@@ -44,7 +44,11 @@ enum Main {
         // Engines' options before the verb are taken too: which face is meant is only known after them.
         let parser = ArgumentParser(
             command: "", options: EngineOption.globals, endsOptionsAtOperand: true, takesSingleDash: true)
-        let globals = try parser.parse(words)
+        let globals: Arguments
+        do throws(ZoneError) { globals = try parser.parse(words) } catch {
+            if EngineOption.areMentioned(in: words) { return EngineFace.run(words, program) }
+            throw error
+        }
         if globals.flag(GlobalOption.version) { return try EngineFace.version(program) }
         let folders = try folders(root: globals.value(GlobalOption.root), store: globals.value(GlobalOption.store))
         if let verb = globals.operands.first,

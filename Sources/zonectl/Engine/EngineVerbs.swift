@@ -11,6 +11,8 @@ enum EngineVerbs {
         EngineUpdate.verb, EngineEvents.verb, EngineSpec.spec, EngineSpec.features,
     ]
 
+    static func find(_ name: String) -> EngineVerb? { all.first { $0.name == name } }
+
     private static let create = EngineVerb(
         name: "create", operands: "ID", summary: "Make a container from a bundle, up to where its program starts",
         options: EngineOption.creation, entersZone: true
