@@ -50,11 +50,11 @@ enum Main {
             throw error
         }
         if globals.flag(GlobalOption.version) { return try EngineFace.version(program) }
+        if let verb = globals.operands.first, verb == "oci" || EngineOption.areIn(globals) || FaceChoice.isOwn(verb) {
+            return EngineFace.run(words, program)
+        }
         let folders = try folders(root: globals.value(GlobalOption.root), store: globals.value(GlobalOption.store))
-        if let verb = globals.operands.first,
-            verb == "oci" || EngineOption.areIn(globals)
-                || EngineFace.means(verb, globals.operands.dropFirst(), folders)
-        {
+        if let verb = globals.operands.first, EngineFace.means(verb, globals.operands.dropFirst(), folders) {
             return EngineFace.run(words, program)
         }
         let context = Context(folders: folders)

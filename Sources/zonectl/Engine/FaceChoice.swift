@@ -18,22 +18,29 @@ struct FaceChoice {
     /// Whether there is a zone of exactly this name.
     let exists: (String) -> Bool
 
-    /// Verbs that mean the same whatever follows.
-    private static let ownVerbs: Set = [
-        "checkpoint", "create", "delete", "events", "features", "list", "pause", "ps", "restore", "resume", "spec",
-        "start", "state", "update",
-    ]
-    /// Engines' options that say nothing about the face: people mean the same by them.
-    private static let shared: Set = [EngineOption.detach.name, EngineExec.interactive.name]
+    /// Whether a verb means the same whatever follows.
+    static func isOwn(_ verb: String) -> Bool {
+        switch verb {
+        case "checkpoint", "create", "delete", "events", "features", "pause", "ps", "restore", "resume", "spec",
+            "start",
+            "state", "update":
+            true
+        default: false
+        }
+    }
+
+    /// Whether an engine's option says nothing about the face, because people mean the same by it.
+    private static func isShared(_ option: Option) -> Bool {
+        option.name == EngineOption.detach.name || option.name == EngineExec.interactive.name
+    }
 
     /// Whether `verb` with these words behind it is an engine's.
     func isEngine(_ verb: String, _ words: ArraySlice<String>) -> Bool {
         if verb == "list" { return !words.contains("--json") }
-        if FaceChoice.ownVerbs.contains(verb) { return true }
+        if FaceChoice.isOwn(verb) { return true }
         guard let engine = EngineVerbs.find(verb), let (people, _) = CommandTable.find([verb]) else { return false }
-        let common = Set(people.options.map(\.name))
-        let others = engine.options.filter { !common.contains($0.name) }
-        let own = others.filter { !FaceChoice.shared.contains($0.name) }
+        let others = engine.options.filter { option in !people.options.contains { $0.name == option.name } }
+        let own = others.filter { !FaceChoice.isShared($0) }
         // With the options of both, because only they tell which words are values and where the operands begin.
         let parser = ArgumentParser(
             command: verb, options: people.options + others + [GlobalOption.help],
