@@ -118,11 +118,12 @@ import ZoneRuntime
         #expect(json["bundle"] == .string("/b") && json["created"] == .string("1970-01-01T00:00:00Z"))
     }
 
-    /// Ours against the C library's, on days around the ends of months, leap years, centuries and eras.
+    /// Ours against the C library's, on every day of 400 years, after which the calendar repeats itself.
     @Test func timesAreTheCLibrarys() {
         var seconds: [Int64] = [Int64(Int32.max) + 1, 253_402_300_799, -62_167_219_200]
         for year in stride(from: Int64(1), through: 9999, by: 37) { seconds.append((year - 1970) * 31_556_952) }
-        for day in Int64(-800)..<146_200 where day % 29 < 3 { seconds.append(day * 86_400 + day % 86_400) }
+        for day in Int64(-800)..<146_200 { seconds.append(day * 86_400 + abs(day) % 86_400) }
+        var wrong: [String] = []
         for value in seconds {
             var moment = time_t(value)
             var parts = tm()
@@ -132,8 +133,9 @@ import ZoneRuntime
             let tail = String(decoding: buffer.prefix(length).map { UInt8(bitPattern: $0) }, as: UTF8.self)
             let year = String(Int(parts.tm_year) + 1900)
             let expected = String(repeating: "0", count: 4 - year.count) + year + tail
-            #expect(PointInTime.rfc3339(value) == expected)
+            if PointInTime.rfc3339(value) != expected { wrong.append(expected) }
         }
+        #expect(wrong == [])
         #expect(PointInTime.rfc3339(253_402_300_800) == "" && PointInTime.rfc3339(-62_167_219_201) == "")
         #expect(PointInTime.rfc3339(.max) == "" && PointInTime.rfc3339(.min) == "")
     }
