@@ -262,6 +262,9 @@ int zn_seccomp_filter(const void *instructions, unsigned short count, unsigned i
     struct sock_fprog program = {count, (struct sock_filter *)instructions};
     return (int)RESULT(syscall(SYS_seccomp, SECCOMP_SET_MODE_FILTER, flags, &program));
 }
+bool zn_seccomp_knows_flags(unsigned int flags) {
+    return syscall(SYS_seccomp, SECCOMP_SET_MODE_FILTER, flags, NULL) < 0 && errno == EFAULT;
+}
 int zn_spawn_close_from(void *actions, int first) {
     return -posix_spawn_file_actions_addclosefrom_np((posix_spawn_file_actions_t *)actions, first);
 }

@@ -92,7 +92,7 @@ public struct SeccompProgram: Sendable, Equatable {
 }
 
 /// Bits of seccomp(2)'s flags, `SECCOMP_FILTER_FLAG_…`.
-private enum FilterFlag {
+enum FilterFlag {
     static let log: UInt32 = 1 << 1
     static let allowSpeculation: UInt32 = 1 << 2
     static let newListener: UInt32 = 1 << 3

@@ -20,6 +20,17 @@ extension SeccompProgram {
         "SECCOMP_FILTER_FLAG_WAIT_KILLABLE_RECV",
     ]
 
+    /// What the kernel is asked for by a flag; nil where it is not asked.
+    public static func bits(ofFlag name: String) -> UInt32? {
+        switch name {
+        case "SECCOMP_FILTER_FLAG_LOG": FilterFlag.log
+        case "SECCOMP_FILTER_FLAG_SPEC_ALLOW": FilterFlag.allowSpeculation
+        // Only known together with the listener that it is about.
+        case "SECCOMP_FILTER_FLAG_WAIT_KILLABLE_RECV": FilterFlag.waitKillable | FilterFlag.newListener
+        default: nil
+        }
+    }
+
     /// Those of the specification's that this libseccomp knows.
     public static var architectures: [String] {
         let names = [

@@ -2,6 +2,7 @@
 // SPDX-FileCopyrightText: ZoneRuntime authors
 
 import CGroups
+import CLinux
 import LinuxSystem
 import Namespaces
 import OCI
@@ -57,13 +58,20 @@ public enum RuntimeFeatures {
                     .init("operators", list(SeccompProgram.operators)),
                     .init("archs", list(SeccompProgram.architectures)),
                     .init("knownFlags", list(SeccompProgram.knownFlags)),
-                    .init("supportedFlags", list(SeccompProgram.knownFlags)),
+                    .init("supportedFlags", list(supportedFlags)),
                 ])),
             .init("apparmor", enabled(true)),
             .init("selinux", enabled(true)),
             .init("intelRdt", enabled(false)),
             .init("mountExtensions", .object([.init("idmap", enabled(true))])),
         ])
+    }
+
+    /// The flags that this kernel knows, too. TSYNC is kept by having one thread only, whatever the kernel.
+    private static var supportedFlags: [String] {
+        SeccompProgram.knownFlags.filter { name in
+            SeccompProgram.bits(ofFlag: name).map { zn_seccomp_knows_flags($0) } ?? true
+        }
     }
 
     private static func list(_ texts: [String]) -> JSON { .array(texts.map { .string($0) }) }

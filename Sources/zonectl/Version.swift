@@ -12,4 +12,6 @@ enum Version {
     static var specification: String { Spec.version }
 
     static var commit: String { String(cString: zn_commit()) }
+
+    static var text: String { "zonectl \(number) (\(commit))" }
 }

@@ -44,13 +44,17 @@ enum Main {
         // Engines' options before the verb are taken too: which face is meant is only known after them.
         let parser = ArgumentParser(
             command: "", options: EngineOption.globals, endsOptionsAtOperand: true, takesSingleDash: true)
-        let globals = try parser.parse(words)
+        let globals: Arguments
+        do throws(ZoneError) { globals = try parser.parse(words) } catch {
+            if EngineOption.areMentioned(in: words) { return EngineFace.run(words, program) }
+            throw error
+        }
         if globals.flag(GlobalOption.version) { return try EngineFace.version(program) }
+        if let verb = globals.operands.first, verb == "oci" || EngineOption.areIn(globals) || FaceChoice.isOwn(verb) {
+            return EngineFace.run(words, program)
+        }
         let folders = try folders(root: globals.value(GlobalOption.root), store: globals.value(GlobalOption.store))
-        if let verb = globals.operands.first,
-            verb == "oci" || EngineOption.areIn(globals)
-                || EngineFace.means(verb, globals.operands.dropFirst(), folders)
-        {
+        if let verb = globals.operands.first, EngineFace.means(verb, globals.operands.dropFirst(), folders) {
             return EngineFace.run(words, program)
         }
         let context = Context(folders: folders)

@@ -57,7 +57,8 @@ import ZoneRuntime
     @Test func mounts() throws {
         #expect(try MountValue.mount("type=bind,src=/usr,dst=/data") == bind("/data", []))
         #expect(try MountValue.mount("source=/usr,target=/data,readonly") == bind("/data", ["rro"]))
-        #expect(try MountValue.mount("dst=/data,src=/usr,ro=true,bind-propagation=rprivate")
+        #expect(
+            try MountValue.mount("dst=/data,src=/usr,ro=true,bind-propagation=rprivate")
                 == bind("/data", ["rro", "rprivate"]))
         #expect(try MountValue.mount("dst=/data,src=/usr,bind-propagation=rshared") == bind("/data", ["rshared"]))
         #expect(try MountValue.mount("destination=/data,src=/usr,readonly=false") == bind("/data", ["rw"]))

@@ -125,6 +125,9 @@ int zn_getrlimit(int resource, uint64_t *_Nonnull soft, uint64_t *_Nonnull hard)
 int zn_setrlimit(int resource, uint64_t soft, uint64_t hard);
 int zn_prctl(int option, unsigned long a, unsigned long b, unsigned long c, unsigned long d);
 int zn_seccomp_filter(const void *_Nonnull instructions, unsigned short count, unsigned int flags);
+/// Whether the kernel knows these SECCOMP_FILTER_FLAG bits. Nothing is filtered: it looks at the flags first, and then
+/// finds no filter there.
+bool zn_seccomp_knows_flags(unsigned int flags);
 int zn_reset_signals(void);
 /// Adds to a `posix_spawn_file_actions_t` that every descriptor from `first` on is closed (glibc 2.34).
 int zn_spawn_close_from(void *_Nonnull actions, int first);

@@ -16,6 +16,7 @@ enum Help {
         }
         text += "\nOptions:\n" + options(GlobalOption.all)
         text += "\n'zonectl help VERB' tells more about a verb. Start with: zonectl run busybox\n"
+        text += "zonectl is an OCI runtime, too: 'zonectl oci help' lists what engines call.\n"
         return text
     }
 

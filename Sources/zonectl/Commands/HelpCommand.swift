@@ -23,6 +23,11 @@ enum HelpCommand {
             return 0
         }
         guard let (command, _) = CommandTable.find(words[...]) else {
+            if word == "oci" || EngineVerbs.find(word) != nil {
+                let verb = word == "oci" ? words.dropFirst().first : word
+                try Output.write(verb.flatMap(EngineVerbs.find).map(EngineHelp.text) ?? EngineHelp.overview())
+                return 0
+            }
             throw CommandTable.unknown(word, next: words.dropFirst().first)
         }
         try Output.write(Help.text(command))

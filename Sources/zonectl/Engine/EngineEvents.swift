@@ -35,22 +35,36 @@ enum EngineEvents {
         }
         let text = arguments.value(interval) ?? "5s"
         guard let milliseconds = TimeSpan.milliseconds(text), milliseconds > 0 else {
-            throw ZoneError(.invalid, "--interval \"\(text)\" is not a time", hint: "such as 500ms, 5s or 1m")
+            throw ZoneError(
+                .invalid, "--interval \"\(text)\" is not a time", hint: "such as 500ms, 5s or 1m30s, at most a day")
         }
         try context.runtime.watch(id, intervalMilliseconds: milliseconds, statistics: true, emit: emit)
         return 0
     }
 }
 
-/// Times as people write them.
+/// Times as people and Go programs write them.
 enum TimeSpan {
-    /// Parses `50ms`, `10s`, `5`, `1m`, `2h`; nil for anything else and for more than a day.
+    private static let units: [Substring: Double] = ["ms": 1, "s": 1000, "": 1000, "m": 60_000, "h": 3_600_000]
+    private static let day = 86_400_000.0
+
+    /// Parses `50ms`, `10s`, `5`, `1m30s`, `1.5h`; nil for anything else and for more than a day. A part below one
+    /// millisecond is dropped.
     static func milliseconds(_ text: String) -> Int? {
-        let digits = text.prefix { $0.isASCII && $0.isNumber }
-        let units = ["ms": 1, "s": 1000, "": 1000, "m": 60_000, "h": 3_600_000]
-        guard let number = Int(digits), let unit = units[String(text.dropFirst(digits.count))],
-            number <= 86_400_000 / unit
-        else { return nil }
-        return number * unit
+        var rest = text[...]
+        var sum = 0.0
+        repeat {
+            let digits = rest.prefix { ("0"..."9").contains($0) || $0 == "." }
+            rest = rest.dropFirst(digits.count)
+            let unit = rest.prefix { $0.isASCII && $0.isLetter }
+            rest = rest.dropFirst(unit.count)
+            // Only a number that stands alone may do without a unit.
+            if unit.isEmpty, digits.count != text.count { return nil }
+            guard digits.utf8.count <= 12, digits.first != ".", digits.last != ".", let number = Double(digits),
+                let factor = units[unit]
+            else { return nil }
+            sum += number * factor
+        } while !rest.isEmpty
+        return sum <= day ? Int(sum) : nil
     }
 }

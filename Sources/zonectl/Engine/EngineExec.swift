@@ -7,6 +7,7 @@ import ZoneRuntime
 enum EngineExec {
     private static let process = Option.value(
         "process", "p", "FILE", "Read the process from a file (config.json's form)")
+    static let interactive = Option.flag("interactive", "i", "Accepted; stdin is always passed on")
     private static let directory = Option.value("cwd", nil, "DIR", "Working directory")
     private static let environment = Option.list("env", "e", "NAME=VALUE", "Set an environment variable")
     private static let terminal = Option.flag("tty", "t", "Give the process a terminal")
@@ -22,7 +23,8 @@ enum EngineExec {
     static let verb = EngineVerb(
         name: "exec", operands: "ID COMMAND [ARGUMENT…]", summary: "Execute a program in a running container",
         options: [
-            process, directory, environment, terminal, user, groups, label, apparmor, noNewPrivileges, capability,
+            process, interactive, directory, environment, terminal, user, groups, label, apparmor, noNewPrivileges,
+            capability,
             cgroup, ignorePaused, EngineOption.consoleSocket, EngineOption.pidfdSocket, EngineOption.pidFile,
             EngineOption.preserve, EngineOption.detach, EngineOption.noSubreaper,
         ],

@@ -19,7 +19,8 @@ struct EngineLog: Sendable {
     init() {}
 
     init(_ globals: Arguments) throws(ZoneError) {
-        path = globals.value(EngineOption.log)
+        // As with runc an empty name is none.
+        path = globals.value(EngineOption.log).flatMap { $0.isEmpty ? nil : $0 }
         isVerbose = globals.flag(EngineOption.debug)
         switch globals.value(EngineOption.logFormat) {
         case nil, "text": break
@@ -38,6 +39,18 @@ struct EngineLog: Sendable {
         }
     }
 
+    /// The log that words name which cannot be parsed as a whole.
+    init(of words: some Collection<String>) {
+        let words = EngineOption.beforeVerb(words)
+        path = EngineOption.mentioned(EngineOption.log, words).flatMap { $0.isEmpty ? nil : $0 }
+        isJSON = EngineOption.mentioned(EngineOption.logFormat, words) == "json"
+    }
+
+    /// Tells what is done, where the engine wants to know.
+    func debug(_ text: @autoclosure () -> String) {
+        if isVerbose { write(.debug, text()) }
+    }
+
     /// Tells why a verb failed.
     func report(_ error: ZoneError) {
         append(.error, error.detail)
@@ -46,7 +59,6 @@ struct EngineLog: Sendable {
 
     /// Without a file for them warnings go to stderr.
     func write(_ level: Level, _ text: String) {
-        if level == .debug, !isVerbose { return }
         if path == nil { return Output.report(level == .warning ? "warning: \(text)" : text) }
         append(level, text)
     }

@@ -8,7 +8,7 @@ import ZoneRuntime
 enum EngineOption {
     // MARK: Before the verb
 
-    static let debug = Option.flag("debug", nil, "Say more")
+    static let debug = Option.flag("debug", nil, "Log what is done, too")
     static let log = Option.value("log", nil, "FILE", "Append errors and warnings to a file")
     static let logFormat = Option.value("log-format", nil, "text|json", "Form of the lines in it")
     static let systemd = Option.flag("systemd-cgroup", nil, "Let systemd make the control groups")
@@ -23,6 +23,17 @@ enum EngineOption {
 
     /// Whether there are options before the verb that only engines give.
     static func areIn(_ globals: Arguments) -> Bool { own.contains { globals.value($0) != nil } }
+
+    /// The same for words that cannot be parsed.
+    static func areMentioned(in words: some Collection<String>) -> Bool {
+        let words = beforeVerb(words)
+        return words.contains { word in own.contains { word == "--\($0.name)" || word.hasPrefix("--\($0.name)=") } }
+    }
+
+    /// Words up to a verb: what is behind it may be another program's.
+    static func beforeVerb(_ words: some Collection<String>) -> [String] {
+        Array(words.prefix { EngineVerbs.find($0) == nil && CommandTable.find([$0]) == nil })
+    }
 
     static func folders(_ globals: Arguments) throws(ZoneError) -> ZoneFolders {
         try Main.folders(root: globals.value(GlobalOption.root), store: globals.value(GlobalOption.store))
@@ -87,12 +98,17 @@ enum EngineOption {
     /// How many descriptors the words ask to preserve, known before anything is opened or closed.
     static func preserved(_ words: [String]) -> UInt32 {
         if let number = EngineCheckpoint.statusDescriptor(words) { return number > 2 ? number - 2 : 0 }
-        for (index, word) in words.enumerated() {
-            for name in ["--preserve-fds", "-preserve-fds"] {
-                if word == name, index + 1 < words.count { return UInt32(words[index + 1]) ?? 0 }
-                if word.hasPrefix(name + "=") { return UInt32(word.dropFirst(name.utf8.count + 1)) ?? 0 }
-            }
+        return mentioned(preserve, words).flatMap { UInt32($0) } ?? 0
+    }
+
+    /// The value of an option in words that are not parsed yet, or cannot be.
+    static func mentioned(_ option: Option, _ words: some Collection<String>) -> String? {
+        let forms = ["--\(option.name)", "-\(option.name)"]
+        var rest = Array(words)[...]
+        while let word = rest.popFirst() {
+            if forms.contains(word) { return rest.first }
+            for form in forms where word.hasPrefix(form + "=") { return String(word.dropFirst(form.count + 1)) }
         }
-        return 0
+        return nil
     }
 }

@@ -12,6 +12,8 @@ enum EngineVerbs {
         EngineSpec.features,
     ]
 
+    static func find(_ name: String) -> EngineVerb? { all.first { $0.name == name } }
+
     private static let create = EngineVerb(
         name: "create", operands: "ID", summary: "Make a container from a bundle, up to where its program starts",
         options: EngineOption.creation, entersZone: true
