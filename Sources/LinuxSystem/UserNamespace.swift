@@ -56,7 +56,7 @@ public enum UserNamespace {
             _exit(map(pid) ? 0 : 1)
         }
         let process = try ProcessHandle(pid: helper)
-        let result = zn_unshare(CInt(CLONE_NEWUSER | CLONE_NEWNS))
+        let result = zn_unshare(CLONE_NEWUSER | CLONE_NEWNS)
         if result >= 0 {
             var byte: UInt8 = 1
             _ = zn_write(go.writer.raw, &byte, 1)
@@ -71,8 +71,8 @@ public enum UserNamespace {
     /// Moves the caller into the user namespace of a process, with a new mount namespace in it.
     public static func join(of pid: Int32) throws(SystemError) {
         let file = try Descriptor.open("/proc/\(pid)/ns/user", [.readOnly])
-        try check(zn_setns(file.raw, CInt(CLONE_NEWUSER)), "setns", "user namespace of process \(pid)")
-        try check(zn_unshare(CInt(CLONE_NEWNS)), "unshare", "mount namespace")
+        try check(zn_setns(file.raw, CLONE_NEWUSER), "setns", "user namespace of process \(pid)")
+        try check(zn_unshare(CLONE_NEWNS), "unshare", "mount namespace")
         try becomeRoot()
     }
 
@@ -85,8 +85,4 @@ public enum UserNamespace {
     private static func end(_ pipe: consuming Pipe) {
         _ = consume pipe
     }
-
-    /// The constants of sched.h, which libc shows only to GNU sources.
-    private static let CLONE_NEWUSER = 0x1000_0000
-    private static let CLONE_NEWNS = 0x0002_0000
 }

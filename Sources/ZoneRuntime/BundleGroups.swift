@@ -28,7 +28,8 @@ struct BundleGroups {
         let manager = try attempting("limit container \(id)") { () throws(SystemError) -> any CGroupManager in
             switch try CGroupPath.parse(
                 // Engines write an empty one for "yours to choose".
-                linux.cgroupsPath.flatMap { $0.isEmpty ? nil : $0 }, id: id, systemd: driver == .systemd, defaultParent: folders.cgroupParent)
+                linux.cgroupsPath.flatMap { $0.isEmpty ? nil : $0 }, id: id, systemd: driver == .systemd,
+                defaultParent: folders.cgroupParent)
             {
             case .group(let path): return try CGroups.engineManager(layout, path: path, for: resources)
             case .unit(let slice, let prefix, let name):

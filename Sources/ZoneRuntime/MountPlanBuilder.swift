@@ -182,7 +182,11 @@ struct MountPlanBuilder {
             var entry = MountPlan(target: target, source: .tree(tree.raw, isDirectory: isDirectory))
             entry.keepsOrder = bundle != nil && isDirectory
             if isUnbindable, let propagation = options.changes.propagation {
-                if entry.keepsOrder { entry.changes.propagation = propagation } else { try tree.setPropagation(propagation) }
+                if entry.keepsOrder {
+                    entry.changes.propagation = propagation
+                } else {
+                    try tree.setPropagation(propagation)
+                }
             }
             _ = plan.descriptors.adopt(tree)
             plan.mounts.append(entry)
