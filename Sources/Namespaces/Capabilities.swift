@@ -95,7 +95,7 @@ enum Privileges {
         // Keep permitted capabilities across the change of uid; execve clears the flag.
         try attempt(.setIdentity, zn_prctl(8 /* PR_SET_KEEPCAPS */, 1, 0, 0, 0))
         if let plan = process.capabilities { try dropBounding(plan) }
-        try attempt(.groups, zn_setgroups(identity.groups.count, identity.groups))
+        try setGroups(identity.groups)
         try attempt(.setIdentity, zn_setresgid(identity.gid))
         try attempt(.setIdentity, zn_setresuid(identity.uid))
         if var plan = process.capabilities?.of(identity) {
@@ -108,6 +108,21 @@ enum Privileges {
         if process.setsNoNewPrivileges {
             try attempt(.noNewPrivileges, zn_prctl(38 /* PR_SET_NO_NEW_PRIVS */, 1, 0, 0, 0))
         }
+    }
+
+    /// Where an ordinary user mapped only the own group the kernel refuses to change the groups, even to none
+    /// (user_namespaces(7)): then they stay, and mean nothing more than they did to that user.
+    private static func setGroups(_ groups: [UInt32]) throws(LaunchFailure) {
+        let result = zn_setgroups(groups.count, groups)
+        if result == -EPERM, groups.isEmpty, hasEffective(CAP_SETGID) { return }
+        try attempt(.groups, result)
+    }
+
+    private static func hasEffective(_ number: CInt) -> Bool {
+        guard let state = cap_get_proc() else { return false }
+        defer { cap_free(UnsafeMutableRawPointer(state)) }
+        var value = CAP_CLEAR
+        return cap_get_flag(state, cap_value_t(number), CAP_EFFECTIVE, &value) == 0 && value == CAP_SET
     }
 
     private static let rightToFilter: UInt64 = 1 << UInt64(CAP_SYS_ADMIN)

@@ -68,11 +68,11 @@ public enum Rootless {
                 Maps.write(newuidmap, pid, uidMap, report) && Maps.write(newgidmap, pid, gidMap, report)
             }
         }
-        report(
-            "only one user and one group are available to zones: "
-                + (users.isEmpty || groups.isEmpty
-                    ? "/etc/subuid and /etc/subgid have no ids for \(name ?? String(user))"
-                    : "newuidmap and newgidmap are not installed (package uidmap)"))
+        if !users.isEmpty, !groups.isEmpty {
+            report(
+                "only one user and one group are available to zones: newuidmap and newgidmap are not installed (package uidmap)"
+            )
+        }
         try UserNamespace.enterNew { pid in
             // A user may map the own ids, but then groups can no longer be changed: user_namespaces(7).
             Maps.writeFile("/proc/\(pid)/setgroups", "deny")
