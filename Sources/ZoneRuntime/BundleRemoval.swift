@@ -30,7 +30,7 @@ struct BundleRemoval {
         try endAll(groups, id)
         // Only zones with such hooks pay for reading the configuration.
         let spec = entry.record?.hasStopHooks ?? false ? try store.configuration(of: id) : nil
-        try store.erase(id, cgroups: groups)
+        try store.eraseBundle(id, cgroups: groups)
         drop(claim)
         if let hooks = spec?.hooks, let record = entry.record {
             BundleHooks(hooks: hooks, state: BundleState(record)).runAfterStop(report: report)

@@ -24,18 +24,19 @@ public struct ZoneStore: Sendable {
 
     // MARK: Looking
 
-    /// Returns all zones, by name: those made from images and those made from bundles.
-    public func list() throws(ZoneError) -> [Entry] {
-        let zones = try names(in: folders.zones).filter { ZoneName.isValid($0) }
+    /// Returns all zones, by name: those made from images and those made from bundles. `forEngines`: a store that cannot
+    /// be read has nothing for the caller, whose zones are bundles'.
+    public func list(forEngines: Bool = false) throws(ZoneError) -> [Entry] {
+        let zones = try names(in: folders.zones, isOptional: forEngines).filter { ZoneName.isValid($0) }
         let bundles = try names(in: folders.root).filter { ZoneName.isValidID($0) }
         return Set(zones).union(bundles).sorted().map(entry)
     }
 
-    private func names(in folder: String) throws(ZoneError) -> [String] {
+    private func names(in folder: String, isOptional: Bool = false) throws(ZoneError) -> [String] {
         do throws(SystemError) {
             return try Descriptor.open(folder, [.readOnly, .directory]).entries()
         } catch {
-            if error.errno == .noEntry { return [] }
+            if error.errno == .noEntry || isOptional && error.errno == .accessDenied { return [] }
             throw ZoneError("list zones", error)
         }
     }
@@ -289,6 +290,12 @@ public struct ZoneStore: Sendable {
     /// Removes what is left of a zone: control groups first, the name last, so that whatever interrupts this leaves
     /// something that can be listed and removed again.
     func erase(_ name: String, cgroups: [CGroupDirectory]) throws(ZoneError) {
+        try eraseBundle(name, cgroups: cgroups)
+        try erasePersistent(name)
+    }
+
+    /// The same for a zone of a bundle, which has nothing in the store.
+    func eraseBundle(_ name: String, cgroups: [CGroupDirectory]) throws(ZoneError) {
         do throws(SystemError) {
             if !cgroups.isEmpty { try cgroups.manager.remove() }
             // Neither folder needs to exist any more.
@@ -296,7 +303,6 @@ public struct ZoneStore: Sendable {
         } catch {
             throw ZoneError("remove zone \(name)", error)
         }
-        try erasePersistent(name)
     }
 
     private func erasePersistent(_ name: String) throws(ZoneError) {
@@ -318,6 +324,7 @@ public struct ZoneStore: Sendable {
         } catch {
             throw ZoneError("end the processes of zone \(name)", error)
         }
+        if record?.bundle != nil { return try eraseBundle(name, cgroups: groups) }
         try erase(name, cgroups: groups)
     }
 
