@@ -31,7 +31,10 @@ struct BundleGroups {
                 linux.cgroupsPath.flatMap { $0.isEmpty ? nil : $0 }, id: id, systemd: driver == .systemd,
                 defaultParent: folders.cgroupParent)
             {
-            case .group(let path): return try CGroups.engineManager(layout, path: path, for: resources)
+            case .group(let path):
+                // Nobody limits the group above ours; above one that an engine names there may be a pod's.
+                return try CGroups.engineManager(
+                    layout, path: path, for: resources, followsParents: linux.cgroupsPath?.hasPrefix("/") ?? false)
             case .unit(let slice, let prefix, let name):
                 return try SystemdScope(
                     layout, slice: slice, prefix: prefix, name: name, user: Rootless.user,

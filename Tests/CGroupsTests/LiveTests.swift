@@ -126,6 +126,24 @@ final class LiveTests {
         try groups.remove()
     }
 
+    /// A pod's cpuset holds for its zones, though none of them asks for one.
+    @Test func aLimitedParentIsFollowed() throws {
+        let hierarchy = try #require(layout.legacy.first { $0.controllers.contains("cpuset") })
+        let group = "\(hierarchy.mountPoint)/\(parent)"
+        func join(_ name: String) throws -> any CGroupManager {
+            try CGroups.engineManager(layout, path: "\(parent)/\(name)", for: .init(), followsParents: true)
+        }
+        #expect(!(try join("early")).directories.contains { $0.controllers == hierarchy.controllers })
+        try CGroupFiles.make(group)
+        try CPUSetController.inherit(group)
+        try CGroupFiles(group).write("cpuset.cpus", "0")
+        let groups = try join("late")
+        try groups.create(.init())
+        #expect(try value(groups, "cpuset", "cpuset.cpus") == "0")
+        let pid = try sleeper(in: groups)
+        #expect(try groups.processes() == [pid])
+    }
+
     /// A controller that the zone did without gets a group, and the zone moves into it, with what it forks meanwhile.
     @Test func anUpdateCanAddAGroup() throws {
         try #require(layout.legacy.contains { $0.controllers.contains("cpuset") })
