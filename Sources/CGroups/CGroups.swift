@@ -25,19 +25,25 @@ public enum CGroups {
 
     /// For engines, whose readers of statistics expect more: every controller of version 2 that the host passes on; of
     /// version 1 every hierarchy but those that are made only when `resources` ask (cpuset, perf_event, net_cls,
-    /// net_prio, hugetlb, rdma, misc), or when `followsParents` and the first group of `path` is there: whoever made it,
-    /// for a pod, may have limited it. `path` is relative to each hierarchy's root, see ``CGroupPath``.
+    /// net_prio, hugetlb, rdma, misc). `path` is relative to each hierarchy's root, see ``CGroupPath``.
+    ///
+    /// Where the engine has named the path (`isNamed`) the zone is besides in the hierarchies in which the first group
+    /// of it is there, as who made that for a pod may have limited it. And in cpuset: Java looks for it, and without it
+    /// takes the host's memory for its own.
     public static func engineManager(
         _ layout: CGroupLayout,
         path: String,
         for resources: Spec.Resources,
-        followsParents: Bool = false
+        isNamed: Bool = false
     ) throws(SystemError) -> any CGroupManager {
         if layout.isUnified, let unified = layout.unified {
             return UnifiedCGroup(root: unified, path: path, wanted: UnifiedCGroup.engine)
         }
         var wanted = LegacyCGroups.engine.union(try asked(resources, layout))
-        if followsParents { wanted.formUnion(LegacyCGroups.followed(layout, path, besides: wanted)) }
+        if isNamed {
+            wanted.insert("cpuset")
+            wanted.formUnion(LegacyCGroups.limited(layout, path, besides: wanted))
+        }
         return LegacyCGroups(layout: layout, path: path, wanted: wanted)
     }
 

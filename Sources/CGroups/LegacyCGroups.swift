@@ -32,7 +32,7 @@ struct LegacyCGroups: CGroupManager {
     }
 
     /// The controllers of the other hierarchies in which the first group of `path` exists.
-    static func followed(_ layout: CGroupLayout, _ path: String, besides wanted: Set<String>) -> [String] {
+    static func limited(_ layout: CGroupLayout, _ path: String, besides wanted: Set<String>) -> [String] {
         let first = path.split(separator: "/").first ?? ""
         let others = layout.legacy.filter { wanted.isDisjoint(with: $0.controllers) }
         return others.filter { (try? FileStatus.of("\($0.mountPoint)/\(first)")) != nil }.flatMap(\.controllers)

@@ -32,9 +32,8 @@ struct BundleGroups {
                 defaultParent: folders.cgroupParent)
             {
             case .group(let path):
-                // Nobody limits the group above ours; above one that an engine names there may be a pod's.
                 return try CGroups.engineManager(
-                    layout, path: path, for: resources, followsParents: linux.cgroupsPath?.hasPrefix("/") ?? false)
+                    layout, path: path, for: resources, isNamed: linux.cgroupsPath?.hasPrefix("/") ?? false)
             case .unit(let slice, let prefix, let name):
                 return try SystemdScope(
                     layout, slice: slice, prefix: prefix, name: name, user: Rootless.user,

@@ -126,18 +126,22 @@ final class LiveTests {
         try groups.remove()
     }
 
-    /// A pod's cpuset holds for its zones, though none of them asks for one.
-    @Test func aLimitedParentIsFollowed() throws {
-        let hierarchy = try #require(layout.legacy.first { $0.controllers.contains("cpuset") })
+    /// A pod's limits hold for its zones, though none of them asks for any.
+    @Test(arguments: ["cpuset", "pids"]) func aLimitedParentIsJoined(_ controller: String) throws {
+        let hierarchy = try #require(layout.legacy.first { $0.controllers == [controller] })
+        // pids stands for hierarchies like hugetlb, which not every host has.
+        let host = CGroupLayout(unified: layout.unified, legacy: [hierarchy])
         let group = "\(hierarchy.mountPoint)/\(parent)"
-        func join(_ name: String) throws -> any CGroupManager {
-            try CGroups.engineManager(layout, path: "\(parent)/\(name)", for: .init(), followsParents: true)
+        func limited() -> [String] {
+            LegacyCGroups.limited(host, "\(parent)/zone", besides: [])
         }
-        #expect(!(try join("early")).directories.contains { $0.controllers == hierarchy.controllers })
+        #expect(limited() == [])
         try CGroupFiles.make(group)
+        #expect(limited() == [controller])
+        guard controller == "cpuset" else { return }
         try CPUSetController.inherit(group)
         try CGroupFiles(group).write("cpuset.cpus", "0")
-        let groups = try join("late")
+        let groups = try CGroups.engineManager(layout, path: "\(parent)/zone", for: .init(), isNamed: true)
         try groups.create(.init())
         #expect(try value(groups, "cpuset", "cpuset.cpus") == "0")
         let pid = try sleeper(in: groups)
