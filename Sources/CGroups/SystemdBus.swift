@@ -63,7 +63,7 @@ struct SystemdBus: Sendable {
 
     /// busctl has one exit code for all; its sentences are in English as LC_ALL is C.
     private static func errno(of reason: String) -> Errno {
-        let has = { (part: String) in reason.utf8.count >= part.utf8.count && reason.contains(part) }
+        let has = { (part: String) in reason.holds(part) }
         if has("already exists") || has("already loaded") || has("fragment file") { return .exists }
         if has("not loaded") || has("not found") { return .noEntry }
         if has("Access denied") || has("authentication required") || has("Permission denied") { return .accessDenied }

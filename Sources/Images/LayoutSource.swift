@@ -125,7 +125,10 @@ struct LayoutSource: ~Copyable {
         guard kinds.contains(manifest.config.mediaType) else {
             throw ImageError(.unsupported, "\(place): no image but \(manifest.config.mediaType)")
         }
-        for layer in manifest.layers where !layer.mediaType.contains(".tar") || layer.mediaType.contains("encrypted") {
+        for layer in manifest.layers {
+            // Such as application/vnd.oci.image.layer.v1.tar+gzip.
+            let words = layer.mediaType.split { $0 == "." || $0 == "+" }
+            if words.contains("tar"), !words.contains("encrypted") { continue }
             throw ImageError(.unsupported, "\(place): layers of type \(layer.mediaType)")
         }
         let configuration: ImageConfiguration = try read(manifest.config)
