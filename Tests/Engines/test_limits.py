@@ -27,6 +27,26 @@ def test_cpus(engine):
     assert cpu(engine, engine.start(*SLEEP, cpus=0.5)) == 0.5
 
 
+def test_the_controllers_that_java_looks_for(engine):
+    """Without one of them in the zone it takes the host's memory for its own."""
+    engine.needs("group mounts")
+    types = {line.split()[1]: line.split()[2] for line in engine.run("cat", "/proc/self/mounts").lines}
+    if types.get("/sys/fs/cgroup") != "cgroup2":
+        names = {name for place in types for name in place.rpartition("/sys/fs/cgroup/")[2].split(",")}
+        assert {"memory", "cpuset", "cpu", "cpuacct"} <= names, types
+
+
+def test_cpuset_of_a_pod(engine):
+    """A pod's limit holds for its zones, though these ask for none."""
+    engine.needs("pods")
+    engine.must("pod", "create", "--name", "placed", "--cpuset-cpus=0", "--cgroup-parent", f"/{engine.group}")
+    try:
+        done = engine.run("grep", "Cpus_allowed_list", "/proc/self/status", more=["--pod=placed"])
+        assert done.stdout.split()[1:] == ["0"], str(done)
+    finally:
+        engine.remove_pod("placed")
+
+
 def test_pids(engine):
     engine.needs("pids limit")
     zone = engine.start(*SLEEP, pids=17)
