@@ -41,6 +41,7 @@ class Containerd(Engine):
     cannot = {
         "images": "containerd builds nothing, and ctr has no commit",
         "image mounts": "ctr mounts no images",
+        "group parent": "ctr names the group itself",
         "group mounts": "ctr shows a zone no control groups",
         "end of stdin": "ctr run does not close the stdin of a zone",
         "pods": "pods are CRI's, for which Debian has no client",
