@@ -12,7 +12,7 @@ struct DisabledCGroups: CGroupManager {
         var asked = CGroups.controllers.filter { $0.isAsked(resources) }.map(\.name)
         if !resources.unified.isEmpty { asked.append("unified") }
         if asked.isEmpty { return }
-        throw refusal("limits of \(asked.joined(separator: ", "))")
+        throw refusal(asked.joined(separator: ", "))
     }
 
     func update(_ resources: Spec.Resources) throws(SystemError) -> [CGroupDirectory] {

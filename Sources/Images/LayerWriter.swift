@@ -215,8 +215,9 @@ struct LayerWriter: ~Copyable {
     }
 
     private func makeOpaque(_ directory: LayerDirectory.Handle, _ path: LayerPath) throws(ImageError) {
-        try verify(
-            zn_fsetxattr(directory.raw, "trusted.overlay.opaque", "y", 1), "setxattr trusted.overlay.opaque", path)
+        // trusted.* is the host's root's; a zone of another's mounts with `userxattr`.
+        let name = UserNamespace.isInitial ? "trusted.overlay.opaque" : "user.overlay.opaque"
+        try verify(zn_fsetxattr(directory.raw, name, "y", 1), "setxattr \(name)", path)
     }
 
     // MARK: Names

@@ -73,9 +73,13 @@ struct NamespaceSetup {
         }
         for (index, join) in plan.joins.enumerated() where join.kinds.contains(.user) {
             let kinds = plan.entersRunningZone ? join.kinds.subtracting(.pid) : join.kinds
-            let result = zn_setns(join.descriptor, kinds.flags)
-            // The kernel refuses the user namespace that one is in already.
-            if result == -EINVAL, kinds == .user { continue }
+            var result = zn_setns(join.descriptor, kinds.flags)
+            if result == -EINVAL {
+                // The kernel refuses the user namespace that one is in already.
+                let others = kinds.subtracting(.user)
+                if others.isEmpty { continue }
+                result = zn_setns(join.descriptor, others.flags)
+            }
             try attempt(.joinNamespace, result, index: index)
         }
         for index in waiting {

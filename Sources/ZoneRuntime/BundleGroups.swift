@@ -44,10 +44,11 @@ struct BundleGroups {
     }
 
     /// What an ordinary user gets where the host has delegated no groups: none, as long as no limit was asked for.
-    static func withoutRights(_ error: SystemError, _ resources: Spec.Resources) throws(ZoneError) -> any CGroupManager
-    {
+    static func withoutRights(
+        _ error: SystemError, _ resources: Spec.Resources, zone: String
+    ) throws(ZoneError) -> any CGroupManager {
         let isRefused = [.notPermitted, .accessDenied, .readOnly].contains(error.errno)
-        guard Rootless.isInside, isRefused else { throw ZoneError("make the control groups", error) }
+        guard Rootless.isInside, isRefused else { throw ZoneError("make the control groups of zone \(zone)", error) }
         let groups = CGroups.disabled()
         do throws(SystemError) { try groups.create(resources) } catch {
             throw ZoneError(

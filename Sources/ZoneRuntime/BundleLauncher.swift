@@ -79,7 +79,7 @@ struct BundleLauncher {
         try store.write(record, in: claim.folder)
         do throws(SystemError) { try groups.create(resources) } catch {
             let refused = groups
-            groups = try BundleGroups.withoutRights(error, resources)
+            groups = try BundleGroups.withoutRights(error, resources, zone: id)
             try? refused.remove()
             record.cgroups = []
             try store.write(record, in: claim.folder)

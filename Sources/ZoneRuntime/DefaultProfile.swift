@@ -46,6 +46,21 @@ enum DefaultProfile {
             options: ["nosuid", "noexec", "nodev", "relatime", "ro"]),
     ]
 
+    /// The same for an ordinary user, who has no control groups to show, may mount sysfs only for a network namespace of
+    /// one's own, and may lack the group 5 of terminals.
+    static func mountsOfUsers(sharesNetwork: Bool, hasTerminalGroup: Bool) -> [Spec.Mount] {
+        mounts.filter { $0.type != "cgroup" }.map { mount in
+            var mount = mount
+            if mount.type == "sysfs", sharesNetwork {
+                mount = .init(
+                    destination: "/sys", type: "none", source: "/sys",
+                    options: ["rbind", "nosuid", "noexec", "nodev", "ro"])
+            }
+            if mount.type == "devpts", !hasTerminalGroup { mount.options.removeAll { $0.hasPrefix("gid=") } }
+            return mount
+        }
+    }
+
     /// The nodes that the runtime specification demands, config-linux.md "Default Devices".
     static let devices: [DevicePlan] = [
         ("null", 1, 3), ("zero", 1, 5), ("full", 1, 7), ("random", 1, 8), ("urandom", 1, 9), ("tty", 5, 0),

@@ -26,17 +26,7 @@ public enum ExampleConfiguration {
             linux.gidMappings = [.init(containerID: 0, hostID: rootless.gid, size: 1)]
             linux.resources = nil
             // One group is all that there is: tty's is not.
-            spec.mounts = spec.mounts.filter { $0.type != "cgroup" }.map { mount in
-                var mount = mount
-                // sysfs belongs to the network namespace, which is the host's.
-                if mount.type == "sysfs" {
-                    mount = .init(
-                        destination: "/sys", type: "none", source: "/sys",
-                        options: ["rbind", "nosuid", "noexec", "nodev", "ro"])
-                }
-                if mount.type == "devpts" { mount.options.removeAll { $0.hasPrefix("gid=") } }
-                return mount
-            }
+            spec.mounts = DefaultProfile.mountsOfUsers(sharesNetwork: true, hasTerminalGroup: false)
         }
         spec.linux = linux
         return spec

@@ -77,8 +77,13 @@ struct OverlayRoot {
         // Unlike lowerdir+, these two are unescaped by the kernel.
         try context.set("upperdir", OverlayRoot.escaped("\(zone)/upper"))
         try context.set("workdir", OverlayRoot.escaped("\(zone)/work"))
-        if isVolatile { try context.set("volatile") }
+        for option in flags(isVolatile) { try context.set(option) }
         return try context.mount()
+    }
+
+    /// Only the host's root may use the attributes of trusted.*: others mark what they hide in user.* (Linux 5.11).
+    private func flags(_ isVolatile: Bool) -> [String] {
+        (isVolatile ? ["volatile"] : []) + (Rootless.isInside ? ["userxattr"] : [])
     }
 
     /// The same for mount(2), which takes a page of options: names relative to the store leave room for 50 layers.
@@ -89,7 +94,8 @@ struct OverlayRoot {
         let folder = OverlayRoot.escaped(zone)
         let options =
             "lowerdir=\(names.map(OverlayRoot.escaped).joined(separator: ":"))"
-            + ",upperdir=\(folder)/upper,workdir=\(folder)/work\(isVolatile ? ",volatile" : "")"
+            + ",upperdir=\(folder)/upper,workdir=\(folder)/work"
+            + flags(isVolatile).map { ",\($0)" }.joined()
         if options.utf8.count > 4095 {
             throw SystemError(
                 "mount overlay", "\(layers.count) layers are more than this kernel takes in one page", .tooBig)

@@ -16,8 +16,9 @@ public enum Rootless {
     /// Tells the second execution whose namespace it is in: the user's uid outside.
     private static let marker = "ZONECTL_ROOTLESS_UID"
 
-    /// Whether the caller's root is not the host's.
-    public static var isInside: Bool { geteuid() != 0 || !UserNamespace.isInitial }
+    /// Whether the caller's root is not the host's. Nobody changes namespaces in mid-run: ``enter(process:report:)``
+    /// executes zonectl again.
+    public static let isInside = geteuid() != 0 || !UserNamespace.isInitial
 
     /// Whether zonectl itself entered the namespace, so that ids in configurations are still those outside.
     static var hasEntered: Bool { getenv(marker) != nil && geteuid() == 0 && !UserNamespace.isInitial }

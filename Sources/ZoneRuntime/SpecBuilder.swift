@@ -19,7 +19,7 @@ struct SpecBuilder {
         spec.process = try process(windowSize)
         spec.root = Spec.Root(path: "\(volatile)/rootfs", readonly: definition.isReadOnly)
         spec.hostname = hostname
-        spec.mounts = DefaultProfile.mounts + SpecBuilder.ordered(networkFiles() + definition.mounts)
+        spec.mounts = mounts + SpecBuilder.ordered(networkFiles() + definition.mounts)
         spec.annotations = image.labels.merging(definition.labels) { $1 }
         var linux = Spec.Linux()
         linux.namespaces = DefaultProfile.namespaces.filter { $0.type != .network || definition.network == .none }
@@ -37,6 +37,14 @@ struct SpecBuilder {
         linux.resources = resources
         spec.linux = linux
         return spec
+    }
+
+    private var mounts: [Spec.Mount] {
+        if !Rootless.isInside { return DefaultProfile.mounts }
+        let groups = (try? UserNamespace.ranges("/proc/self/gid_map")) ?? []
+        return DefaultProfile.mountsOfUsers(
+            sharesNetwork: definition.network != .none,
+            hasTerminalGroup: groups.contains { $0.inside <= 5 && 5 - $0.inside < $0.count })
     }
 
     private var hostname: String? {

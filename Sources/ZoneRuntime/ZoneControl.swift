@@ -119,6 +119,13 @@ public struct ZoneControl: Sendable {
         drop(claim)
     }
 
+    /// Ends a zone for a removal that follows, as the ordinary user who started it: from the namespace that the removal
+    /// enters there is no right to signal other ids of that user's. What cannot be ended is for the removal to report.
+    public func endBeforeRemoval(_ name: String) {
+        guard let entry = try? store.find(name, exactly: true) else { return }
+        try? end(entry)
+    }
+
     private func recordedGroups(_ name: String) throws(ZoneError) -> [CGroupDirectory] {
         do throws(ZoneError) {
             if let record = try store.record(of: name) { return record.cgroups.map(\.directory) }

@@ -86,6 +86,8 @@ extension ZoneError {
         let hint: String? =
             switch error.code {
             case .notFound: "'zonectl image ls' lists images, 'zonectl image import' adds one"
+            case _ where error.cause?.operation == "chown" && Rootless.isInside:
+                "the image has files of ids that you do not have: /etc/subuid and /etc/subgid give them, package uidmap maps them"
             default: error.cause.flatMap { ZoneError.hint(for: $0.errno) }
             }
         self.init(code, "\(error)", hint: hint)

@@ -58,16 +58,22 @@ public struct ZoneRunner: Sendable {
             volatile: folders.volatile(zone), persistent: folders.persistent(zone), cgroupsPath: "/\(parent)/\(zone)")
         let spec = try builder.spec(windowSize: terminalSize)
         let layout = try attempting("find the control groups") { () throws(SystemError) in try CGroupLayout.ofHost() }
-        let resources = spec.linux?.resources ?? .init()
-        let groups = try attempting("limit zone \(zone)") { () throws(SystemError) in
+        var resources = spec.linux?.resources ?? .init()
+        // An ordinary user can neither load a device filter nor make a device node.
+        if Rootless.isInside { resources.devices = [] }
+        var groups = try attempting("limit zone \(zone)") { () throws(SystemError) in
             try CGroups.manager(layout, path: "\(parent)/\(zone)", for: resources)
         }
 
         var record = try newRecord(zone, image.name, spec, groups)
         try store.write(record, in: volatile)
 
-        try attempting("make the control groups of zone \(zone)") { () throws(SystemError) in
-            try groups.create(resources)
+        do throws(SystemError) { try groups.create(resources) } catch {
+            let refused = groups
+            groups = try BundleGroups.withoutRights(error, resources, zone: zone)
+            try? refused.remove()
+            record.cgroups = []
+            try store.write(record, in: volatile)
         }
         try attempting("write the zone's network files") { () throws(SystemError) in
             try NetworkFiles.write(in: claim.persistent, hostname: spec.hostname ?? zone, network: definition.network)

@@ -24,18 +24,19 @@ public struct ZoneStore: Sendable {
 
     // MARK: Looking
 
-    /// Returns all zones, by name: those made from images and those made from bundles.
-    public func list() throws(ZoneError) -> [Entry] {
-        let zones = try names(in: folders.zones).filter { ZoneName.isValid($0) }
+    /// Returns all zones, by name: those made from images and those made from bundles. `forEngines`: a store that cannot
+    /// be read has nothing for the caller, whose zones are bundles'.
+    public func list(forEngines: Bool = false) throws(ZoneError) -> [Entry] {
+        let zones = try names(in: folders.zones, isOptional: forEngines).filter { ZoneName.isValid($0) }
         let bundles = try names(in: folders.root).filter { ZoneName.isValidID($0) }
         return Set(zones).union(bundles).sorted().map(entry)
     }
 
-    private func names(in folder: String) throws(ZoneError) -> [String] {
+    private func names(in folder: String, isOptional: Bool = false) throws(ZoneError) -> [String] {
         do throws(SystemError) {
             return try Descriptor.open(folder, [.readOnly, .directory]).entries()
         } catch {
-            if error.errno == .noEntry { return [] }
+            if error.errno == .noEntry || isOptional && error.errno == .accessDenied { return [] }
             throw ZoneError("list zones", error)
         }
     }
@@ -210,17 +211,24 @@ public struct ZoneStore: Sendable {
         }
     }
 
-    /// Locks an existing zone of a bundle's; waits for a `zonectl` that is just changing it.
-    func lockBundle(_ id: String) throws(ZoneError) -> BundleClaim {
-        do throws(SystemError) {
-            while true {
+    /// Locks an existing zone of a bundle's; waits for a `zonectl` that is just changing it. `meanwhile` is called before
+    /// each of the first tries that find it locked, for who can hasten the end of that.
+    func lockBundle(_ id: String, meanwhile: () throws(ZoneError) -> Void = {}) throws(ZoneError) -> BundleClaim {
+        var tries = 0
+        while true {
+            do throws(SystemError) {
                 let folder = try Descriptor.open(folders.volatile(id), [.readOnly, .directory, .noFollow])
-                _ = try folder.lock()
-                if try isStill(folder, folders.volatile(id)) { return BundleClaim(id: id, folder: folder) }
+                if try folder.lock(wait: tries >= 100) {
+                    if try isStill(folder, folders.volatile(id)) { return BundleClaim(id: id, folder: folder) }
+                    continue
+                }
+            } catch {
+                if error.errno == .noEntry { throw ZoneError.noContainer(id) }
+                throw ZoneError("lock container \(id)", error)
             }
-        } catch {
-            if error.errno == .noEntry { throw ZoneError.noContainer(id) }
-            throw ZoneError("lock container \(id)", error)
+            tries += 1
+            try meanwhile()
+            pause(milliseconds: Int32(clamping: min(tries, 50)))
         }
     }
 
@@ -289,6 +297,12 @@ public struct ZoneStore: Sendable {
     /// Removes what is left of a zone: control groups first, the name last, so that whatever interrupts this leaves
     /// something that can be listed and removed again.
     func erase(_ name: String, cgroups: [CGroupDirectory]) throws(ZoneError) {
+        try eraseBundle(name, cgroups: cgroups)
+        try erasePersistent(name)
+    }
+
+    /// The same for a zone of a bundle, which has nothing in the store.
+    func eraseBundle(_ name: String, cgroups: [CGroupDirectory]) throws(ZoneError) {
         do throws(SystemError) {
             if !cgroups.isEmpty { try cgroups.manager.remove() }
             // Neither folder needs to exist any more.
@@ -296,7 +310,6 @@ public struct ZoneStore: Sendable {
         } catch {
             throw ZoneError("remove zone \(name)", error)
         }
-        try erasePersistent(name)
     }
 
     private func erasePersistent(_ name: String) throws(ZoneError) {
@@ -318,6 +331,7 @@ public struct ZoneStore: Sendable {
         } catch {
             throw ZoneError("end the processes of zone \(name)", error)
         }
+        if record?.bundle != nil { return try eraseBundle(name, cgroups: groups) }
         try erase(name, cgroups: groups)
     }
 

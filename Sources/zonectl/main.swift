@@ -88,6 +88,9 @@ enum Main {
         if command.name == "exec", let name = arguments.operands.first {
             process = try context.store.find(name).state.process?.pid
         }
+        if command.name == "rm", arguments.flag(RemoveCommand.force) {
+            arguments.operands.forEach(ZoneControl(context.folders).endBeforeRemoval)
+        }
         try Rootless.enter(process: process) { Output.report($0) }
     }
 

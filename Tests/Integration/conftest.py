@@ -31,7 +31,7 @@ def pytest_addoption(parser):
 
 def pytest_collection_modifyitems(items):
     if os.geteuid() != 0:
-        reason = pytest.mark.skip(reason="needs root: zonectl makes zones only for root; run the suite with sudo")
+        reason = pytest.mark.skip(reason="needs root: the suite looks into zones from outside; run it with sudo")
         for item in items:
             if not item.get_closest_marker("anyone"):
                 item.add_marker(reason)

@@ -10,7 +10,7 @@ enum KillCommand {
 
     static let command = Command(
         names: ["kill"], group: .run, operands: "NAME…", summary: "Send a signal to zones' first processes",
-        options: [signal]
+        options: [signal], needsRoot: false
     ) { (arguments, context) throws(ZoneError) in
         let text = arguments.value(signal) ?? "KILL"
         guard let number = SignalName.number(of: text) else {
@@ -29,7 +29,8 @@ enum StopCommand {
 
     static let command = Command(
         names: ["stop"], group: .run, operands: "NAME…",
-        summary: "Ask zones to end, and kill those that do not in time", options: [time]
+        summary: "Ask zones to end, and kill those that do not in time", options: [time],
+        needsRoot: false
     ) { (arguments, context) throws(ZoneError) in
         let text = arguments.value(time) ?? "10"
         guard let seconds = Int(text), seconds >= 0 else {
