@@ -166,7 +166,9 @@ extension CapabilityPlan {
         // The kernel's rules, capabilities(7).
         effective &= permitted
         let possible = permitted & inheritable
-        let impossible = ambient & all & ~possible
+        // buildah writes an ambient set and an empty inheritable one: it means none, and a line for each at each step
+        // of a build would hide the others.
+        let impossible = inheritable == 0 ? 0 : ambient & all & ~possible
         for number in 0..<64 where impossible >> UInt64(number) & 1 == 1 {
             let name = Capability.name(of: number) ?? "\(number)"
             warn("process.capabilities.ambient: \(name) is not both permitted and inheritable: it is left out")

@@ -39,6 +39,10 @@ class Containerd(Engine):
     # ctr says 1 for each error, and the reason on stderr.
     run_errors = exec_errors = (1, 1)
     cannot = {
+        "images": "containerd builds nothing, and ctr has no commit",
+        "image mounts": "ctr mounts no images",
+        "group parent": "ctr names the group itself",
+        "group mounts": "ctr shows a zone no control groups",
         "end of stdin": "ctr run does not close the stdin of a zone",
         "pods": "pods are CRI's, for which Debian has no client",
         "publish": "ctr gives the CNI plugins no port mappings",

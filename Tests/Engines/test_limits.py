@@ -2,6 +2,8 @@
 # SPDX-FileCopyrightText: ZoneRuntime authors
 """Limits as the kernel has them, pause, update, and what happens at the limit."""
 
+import os
+
 import pytest
 from leaks import read, until
 
@@ -18,6 +20,19 @@ def cpu(engine, zone):
     return int(quota) / int(period)
 
 
+def write(path, text):
+    with open(path, "w") as file:
+        file.write(text)
+
+
+def removed(folder):
+    try:
+        os.rmdir(folder)
+    except OSError:
+        return False
+    return True
+
+
 def test_memory(engine):
     zone = engine.start(*SLEEP, memory=64 * MIB)
     assert engine.limit(zone, "memory", "memory.limit_in_bytes", "memory.max") == str(64 * MIB)
@@ -25,6 +40,38 @@ def test_memory(engine):
 
 def test_cpus(engine):
     assert cpu(engine, engine.start(*SLEEP, cpus=0.5)) == 0.5
+
+
+def test_the_controllers_that_java_looks_for(engine):
+    """Without one of them in the zone it takes the host's memory for its own."""
+    engine.needs("group mounts")
+    types = {line.split()[1]: line.split()[2] for line in engine.run("cat", "/proc/self/mounts").lines}
+    if types.get("/sys/fs/cgroup") != "cgroup2":
+        names = {name for place in types for name in place.rpartition("/sys/fs/cgroup/")[2].split(",")}
+        assert {"memory", "cpuset", "cpu", "cpuacct"} <= names, types
+
+
+def test_limits_of_the_group_above(engine):
+    """They hold for zones that ask for none of that kind themselves."""
+    engine.needs("group parent")
+    top = "/sys/fs/cgroup/cpuset"
+    if not os.path.isdir(top):
+        pytest.skip("cpuset has no version 1 hierarchy here; in version 2 the group above always counts")
+    parent = f"{engine.group}/limited"
+    place = top
+    for name in parent.split("/"):
+        above, place = place, f"{place}/{name}"
+        os.makedirs(place, exist_ok=True)
+        for file in ("cpuset.cpus", "cpuset.mems"):
+            if not read(f"{place}/{file}").strip():
+                write(f"{place}/{file}", read(f"{above}/{file}"))
+    write(f"{place}/cpuset.cpus", "0")
+    try:
+        done = engine.run("grep", "Cpus_allowed_list", "/proc/self/status", more=[f"--cgroup-parent=/{parent}"])
+        assert done.stdout.split()[1:] == ["0"], str(done)
+    finally:
+        # conmon, which podman puts there too, ends after its client.
+        until(lambda: all(removed(folder) for folder in engine.below_group() if f"/{parent}" in folder), 5)
 
 
 def test_pids(engine):

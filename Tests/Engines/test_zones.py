@@ -86,6 +86,10 @@ def test_a_program_that_is_not_there(engine):
     done.exits(engine.run_errors[0]).says(("not found", "no such file"))
 
 
+def test_a_program_without_a_name(engine):
+    engine.run("").exits(engine.run_errors[0]).says("executable file not found")
+
+
 def test_a_program_that_may_not_be_executed(engine):
     done = engine.run("/etc/passwd")
     done.exits(engine.run_errors[1]).says("permission denied")

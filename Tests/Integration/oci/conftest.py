@@ -2,13 +2,16 @@
 # SPDX-FileCopyrightText: ZoneRuntime authors
 """Fixtures of the engine face's suite. `RUNTIME` names another OCI runtime than zonectl."""
 
+import array
 import os
 import shutil
+import socket
 import subprocess
 import tempfile
 
 import pytest
 from engine import EngineHost, Runtime
+from leaks import until
 
 
 def pytest_configure(config):
@@ -69,3 +72,40 @@ def short_folder():
     path = tempfile.mkdtemp(prefix="zs-", dir="/tmp")
     yield path
     shutil.rmtree(path, ignore_errors=True)
+
+
+@pytest.fixture
+def joined_network():
+    """The path of a network namespace that is not the host's."""
+    process = subprocess.Popen(["unshare", "-n", "sleep", "1000"])
+    path = f"/proc/{process.pid}/ns/net"
+    assert until(lambda: os.stat(path).st_ino != os.stat("/proc/self/ns/net").st_ino)
+    yield path
+    process.kill()
+    process.wait()
+
+
+class Console:
+    """An engine's end of --console-socket."""
+
+    def __init__(self, path):
+        self.path = path
+        self.listener = socket.socket(socket.AF_UNIX)
+        self.listener.bind(path)
+        self.listener.listen(4)
+        self.listener.settimeout(20)
+
+    def accept(self):
+        connection, _ = self.listener.accept()
+        with connection:
+            numbers = array.array("i")
+            _, ancillary, _, _ = connection.recvmsg(64, socket.CMSG_LEN(4))
+            numbers.frombytes(ancillary[0][2][:4])
+        return numbers[0]
+
+
+@pytest.fixture
+def console(short_folder):
+    console = Console(f"{short_folder}/console")
+    yield console
+    console.listener.close()

@@ -2,11 +2,9 @@
 # SPDX-FileCopyrightText: ZoneRuntime authors
 """checkpoint and restore with the real criu."""
 
-import array
 import os
 import pathlib
 import signal
-import socket
 import subprocess
 
 import pytest
@@ -321,43 +319,6 @@ def test_status_of_what_ends_later(oci, saved):
 
 
 # Surroundings
-
-
-@pytest.fixture
-def joined_network():
-    """The path of a network namespace that is not the host's."""
-    process = subprocess.Popen(["unshare", "-n", "sleep", "1000"])
-    path = f"/proc/{process.pid}/ns/net"
-    assert until(lambda: os.stat(path).st_ino != os.stat("/proc/self/ns/net").st_ino)
-    yield path
-    process.kill()
-    process.wait()
-
-
-class Console:
-    """An engine's end of --console-socket."""
-
-    def __init__(self, path):
-        self.path = path
-        self.listener = socket.socket(socket.AF_UNIX)
-        self.listener.bind(path)
-        self.listener.listen(4)
-        self.listener.settimeout(20)
-
-    def accept(self):
-        connection, _ = self.listener.accept()
-        with connection:
-            numbers = array.array("i")
-            _, ancillary, _, _ = connection.recvmsg(64, socket.CMSG_LEN(4))
-            numbers.frombytes(ancillary[0][2][:4])
-        return numbers[0]
-
-
-@pytest.fixture
-def console(short_folder):
-    console = Console(f"{short_folder}/console")
-    yield console
-    console.listener.close()
 
 
 def _until_said(master, text):
