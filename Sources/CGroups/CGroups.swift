@@ -26,16 +26,25 @@ public enum CGroups {
     /// For engines, whose readers of statistics expect more: every controller of version 2 that the host passes on; of
     /// version 1 every hierarchy but those that are made only when `resources` ask (cpuset, perf_event, net_cls,
     /// net_prio, hugetlb, rdma, misc). `path` is relative to each hierarchy's root, see ``CGroupPath``.
+    ///
+    /// Where the engine has named the path (`isNamed`) the zone is besides in the hierarchies in which the first group
+    /// of it is there, as who made that for a pod may have limited it. And in cpuset: Java looks for it, and without it
+    /// takes the host's memory for its own.
     public static func engineManager(
         _ layout: CGroupLayout,
         path: String,
-        for resources: Spec.Resources
+        for resources: Spec.Resources,
+        isNamed: Bool = false
     ) throws(SystemError) -> any CGroupManager {
         if layout.isUnified, let unified = layout.unified {
             return UnifiedCGroup(root: unified, path: path, wanted: UnifiedCGroup.engine)
         }
-        let asked = try asked(resources, layout)
-        return LegacyCGroups(layout: layout, path: path, wanted: LegacyCGroups.engine.union(asked))
+        var wanted = LegacyCGroups.engine.union(try asked(resources, layout))
+        if isNamed {
+            wanted.insert("cpuset")
+            wanted.formUnion(LegacyCGroups.limited(layout, path, besides: wanted))
+        }
+        return LegacyCGroups(layout: layout, path: path, wanted: wanted)
     }
 
     /// No group at all. Limits are refused with `.notSupported`, statistics are zero.

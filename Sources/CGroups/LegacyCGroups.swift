@@ -31,6 +31,13 @@ struct LegacyCGroups: CGroupManager {
         self.layout = layout
     }
 
+    /// The controllers of the other hierarchies in which the first group of `path` exists.
+    static func limited(_ layout: CGroupLayout, _ path: String, besides wanted: Set<String>) -> [String] {
+        let first = path.split(separator: "/").first ?? ""
+        let others = layout.legacy.filter { wanted.isDisjoint(with: $0.controllers) }
+        return others.filter { (try? FileStatus.of("\($0.mountPoint)/\(first)")) != nil }.flatMap(\.controllers)
+    }
+
     init(directories: [CGroupDirectory], layout: CGroupLayout? = nil) {
         self.directories = directories
         self.layout = layout

@@ -142,8 +142,8 @@ static int set_attributes(int fd, const char *path, bool recursive, uint64_t set
 int zn_mount_setattr(int fd, bool recursive, uint64_t set, uint64_t clear, uint64_t propagation) {
     return set_attributes(fd, "", recursive, set, clear, propagation);
 }
-int zn_mount_overlay(const char *target, const char *options) {
-    return RESULT(mount("overlay", target, "overlay", 0, options));
+int zn_mount(const char *source, const char *target, const char *type, unsigned long flags, const char *options) {
+    return RESULT(mount(source, target, type, flags, options));
 }
 int zn_set_root_propagation(unsigned long propagation) {
     return RESULT(mount(NULL, "/", NULL, MS_REC | propagation, NULL));

@@ -30,7 +30,7 @@ enum RootSetup {
             try attempt(.enterRoot, zn_fchdir(tree))
         case .overlay(let options, let directory):
             try attempt(.attachRoot, zn_chdir(directory))
-            try attempt(.attachRoot, zn_mount_overlay(root.anchor, options))
+            try attempt(.attachRoot, zn_mount("overlay", root.anchor, "overlay", 0, options))
             try attempt(.enterRoot, zn_chdir(root.anchor))
         }
         return Descriptor(owning: try attempt(.enterRoot, zn_openat(AT_FDCWD, ".", directoryFlags, 0)))

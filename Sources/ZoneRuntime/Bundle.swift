@@ -85,7 +85,10 @@ enum SpecRules {
             throw ZoneError(.invalid, "process.cwd: \"\(process.cwd)\" is not an absolute path")
         }
         guard let first = process.args.first else { throw ZoneError(.invalid, "process.args: is empty") }
-        guard !first.isEmpty else { throw ZoneError(.invalid, "process.args[0]: is empty") }
+        // Engines tell "not found" from other errors by these words.
+        guard !first.isEmpty else {
+            throw ZoneError(.invalid, "process.args[0]: is empty: exec: \"\": executable file not found in $PATH")
+        }
         // To the kernel that number means "no change": CVE-2026-30892.
         let ids = [("uid", process.user.uid), ("gid", process.user.gid)]
         for (name, id) in ids + process.user.additionalGids.map({ ("additionalGids", $0) }) where id == .max {

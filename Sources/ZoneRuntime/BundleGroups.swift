@@ -31,7 +31,9 @@ struct BundleGroups {
                 linux.cgroupsPath.flatMap { $0.isEmpty ? nil : $0 }, id: id, systemd: driver == .systemd,
                 defaultParent: folders.cgroupParent)
             {
-            case .group(let path): return try CGroups.engineManager(layout, path: path, for: resources)
+            case .group(let path):
+                return try CGroups.engineManager(
+                    layout, path: path, for: resources, isNamed: linux.cgroupsPath?.hasPrefix("/") ?? false)
             case .unit(let slice, let prefix, let name):
                 let scope = try SystemdScope(
                     layout, slice: slice, prefix: prefix, name: name, user: Rootless.user,

@@ -18,7 +18,12 @@ struct BundleRemoval {
         // Before the lock: who makes or starts the zone has it, and lets it go when that fails.
         if force { try end(found) }
         let claim: ZoneStore.BundleClaim
-        do throws(ZoneError) { claim = try store.lockBundle(id) } catch {
+        do throws(ZoneError) {
+            // A criu that was restoring it has the lock too, and may wait for the processes that it has made by then.
+            claim = try store.lockBundle(id) { () throws(ZoneError) in
+                if force, case .creating = found.state { try endAll(try directories(found), id) }
+            }
+        } catch {
             // Somebody else has removed it: what was wanted.
             if force, error.code == .notFound { return }
             throw error

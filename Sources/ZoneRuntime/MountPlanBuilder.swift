@@ -138,11 +138,7 @@ struct MountPlanBuilder {
         to plan: inout LaunchPlan
     ) throws(ZoneError) {
         do throws(SystemError) {
-            let context = try FileSystemContext(type, source: mount.source)
-            for setting in settings { try context.set(setting.key, setting.value) }
-            // A device that may not be written to can only be mounted so.
-            if options.attributes.contains(.readOnly) { try context.set("ro") }
-            let tree = try context.mount(options.attributes)
+            let tree = try MountPlanBuilder.detached(type, mount.source, settings, options)
             if let propagation = options.changes.propagation { try tree.setPropagation(propagation) }
             plan.mounts.append(
                 MountPlan(target: target, source: .tree(plan.descriptors.adopt(tree), isDirectory: true)))
@@ -151,6 +147,19 @@ struct MountPlanBuilder {
                 .system, "\(place): mount on \(target): \(error)",
                 hint: error.errno == .noDevice ? "the kernel may lack the file system \(type)" : nil)
         }
+    }
+
+    private static func detached(
+        _ type: String, _ source: String?, _ settings: [(key: String, value: String?)], _ options: MountOptions
+    ) throws(SystemError) -> Descriptor {
+        if LongMount.isNeeded(settings) {
+            return try LongMount.make(type, source: source, options: settings, changes: options.changes)
+        }
+        let context = try FileSystemContext(type, source: source)
+        for setting in settings { try context.set(setting.key, setting.value) }
+        // A device that may not be written to can only be mounted so.
+        if options.attributes.contains(.readOnly) { try context.set("ro") }
+        return try context.mount(options.attributes)
     }
 
     private func addBind(

@@ -118,6 +118,8 @@ struct Restore: ~Copyable {
         var opened = DescriptorBag()
         try addNamespaces(&message, &inherited, &opened)
         try addStreams(&message, &inherited, &opened, plan.process.standard)
+        // With the lock: if this process is killed, `delete` waits until criu has given up and makes no groups any more.
+        inherited.append(claim.folder.raw)
 
         var process: ProcessHandle?
         var console: Descriptor?

@@ -76,29 +76,18 @@ struct RestoredGroups {
 }
 
 /// A mount namespace for criu's work: it wants a mount for the zone's root, which must not stay on the host.
-///
-/// It ends with the last process in it, so also when we are killed. What the host unmounts meanwhile goes here too.
 struct RestoreRoot: ~Copyable {
-    private let namespace: Descriptor
-    private let folder: Descriptor
-    private let top: Descriptor
+    private let copy: MountCopy
 
-    private init(namespace: consuming Descriptor, folder: consuming Descriptor, top: consuming Descriptor) {
-        self.namespace = namespace
-        self.folder = folder
-        self.top = top
+    private init(_ copy: consuming MountCopy) {
+        self.copy = copy
     }
 
     static func enter(_ rootfs: String, _ places: [SavedPlace]) throws(ZoneError) -> RestoreRoot {
         try attempting("prepare the root file system") { () throws(SystemError) in
             try make(places, in: rootfs)
-            let namespace = try Descriptor.open("/proc/self/ns/mnt", [.readOnly])
-            let folder = try Descriptor.open(".", [.path, .directory])
-            let top = try Descriptor.open("/", [.path, .directory])
-            try check(zn_unshare(CLONE_NEWNS), "unshare", "the mount namespace")
             // From here on it goes back whatever happens.
-            let root = RestoreRoot(namespace: namespace, folder: folder, top: top)
-            try check(zn_set_root_propagation(UInt(MS_SLAVE)), "mount", "/ rslave")
+            let root = RestoreRoot(try MountCopy.enter())
             let tree = try Descriptor.cloneTree(rootfs, recursive: true)
             let place = try Descriptor.open(rootfs, [.path, .directory])
             try check(zn_move_mount(tree.raw, place.raw), "move_mount", rootfs)
@@ -108,13 +97,6 @@ struct RestoreRoot: ~Copyable {
 
     /// Goes back to the caller's namespace.
     consuming func leave() {}
-
-    deinit {
-        // The kernel puts who joins a mount namespace at its root: the caller's root and folder come after.
-        guard zn_setns(namespace.raw, CLONE_NEWNS) >= 0, zn_fchdir(top.raw) >= 0, zn_chroot(".") >= 0,
-            zn_fchdir(folder.raw) >= 0
-        else { fatalError("the mount namespace of the host cannot be joined again") }
-    }
 
     /// Makes the places that the zone's mounts had, as far as they lie in the root itself and are missing.
     private static func make(_ places: [SavedPlace], in rootfs: String) throws(SystemError) {

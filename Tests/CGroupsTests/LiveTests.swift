@@ -126,6 +126,28 @@ final class LiveTests {
         try groups.remove()
     }
 
+    /// A pod's limits hold for its zones, though none of them asks for any.
+    @Test(arguments: ["cpuset", "pids"]) func aLimitedParentIsJoined(_ controller: String) throws {
+        let hierarchy = try #require(layout.legacy.first { $0.controllers == [controller] })
+        // pids stands for hierarchies like hugetlb, which not every host has.
+        let host = CGroupLayout(unified: layout.unified, legacy: [hierarchy])
+        let group = "\(hierarchy.mountPoint)/\(parent)"
+        func limited() -> [String] {
+            LegacyCGroups.limited(host, "\(parent)/zone", besides: [])
+        }
+        #expect(limited() == [])
+        try CGroupFiles.make(group)
+        #expect(limited() == [controller])
+        guard controller == "cpuset" else { return }
+        try CPUSetController.inherit(group)
+        try CGroupFiles(group).write("cpuset.cpus", "0")
+        let groups = try CGroups.engineManager(layout, path: "\(parent)/zone", for: .init(), isNamed: true)
+        try groups.create(.init())
+        #expect(try value(groups, "cpuset", "cpuset.cpus") == "0")
+        let pid = try sleeper(in: groups)
+        #expect(try groups.processes() == [pid])
+    }
+
     /// A controller that the zone did without gets a group, and the zone moves into it, with what it forks meanwhile.
     @Test func anUpdateCanAddAGroup() throws {
         try #require(layout.legacy.contains { $0.controllers.contains("cpuset") })

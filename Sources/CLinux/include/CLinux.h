@@ -86,8 +86,10 @@ int zn_open_tree(int dirfd, const char *_Nonnull path, bool recursive);
 /// Attaches the mount `fromfd` on the file that `tofd` refers to; no path is looked up.
 int zn_move_mount(int fromfd, int tofd);
 int zn_mount_setattr(int fd, bool recursive, uint64_t set, uint64_t clear, uint64_t propagation);
-/// mount(2) of an overlay with all its options in one string.
-int zn_mount_overlay(const char *_Nonnull target, const char *_Nonnull options);
+/// mount(2) of a new file system with all its options in one string.
+int zn_mount(
+    const char *_Nonnull source, const char *_Nonnull target, const char *_Nonnull type, unsigned long flags,
+    const char *_Nonnull options);
 /// Sets the propagation of the whole tree below `/`.
 int zn_set_root_propagation(unsigned long propagation);
 int zn_pivot_root(const char *_Nonnull new_root, const char *_Nonnull put_old);
