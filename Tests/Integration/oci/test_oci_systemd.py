@@ -259,9 +259,11 @@ def test_limits_and_reload(scopes):
     assert _values(_group(name), FILES) == FILES
     assert _shown(_unit(name), *PROPERTIES) == PROPERTIES
     _systemctl("daemon-reload")
-    assert _values(_group(name), FILES) == FILES
+    # systemd 252 has no property for it that a scope may have, and takes it back.
+    kept = {file: value for file, value in FILES.items() if file != "memory.oom.group"}
+    assert _values(_group(name), kept) == kept
     scopes.run("update", "--memory", str(80 * MIB), "--cpu-share", "256", "--pids-limit", "44", name).ok("")
-    files = {**FILES, "memory.max": str(80 * MIB), "cpu.weight": "35", "pids.max": "44"}
+    files = {**kept, "memory.max": str(80 * MIB), "cpu.weight": "35", "pids.max": "44"}
     # The swap that the container may have together with its memory was not changed.
     del files["memory.swap.max"]
     assert _values(_group(name), files) == files
