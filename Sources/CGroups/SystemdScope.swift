@@ -66,6 +66,13 @@ public struct SystemdScope: CGroupManager {
 
     private var isSlice: Bool { unit.hasSuffix(".slice") }
 
+    /// Throws `.exists` where processes are in a scope of that name already: it is somebody else's, and taking it back
+    /// after a start that failed would end them.
+    public func requireUnused() throws(SystemError) {
+        guard !isSlice, (try? FileStatus.of(group.path)) != nil, !(try processes()).isEmpty else { return }
+        throw SystemError("make the systemd scope", "\(unit) is in use already", .exists)
+    }
+
     /// Makes nothing: see ``start(pid:resources:)``.
     public func create(_ resources: Spec.Resources) throws(SystemError) {
         _ = try SystemdProperty.limits(resources)

@@ -35,9 +35,12 @@ struct BundleGroups {
                 return try CGroups.engineManager(
                     layout, path: path, for: resources, isNamed: linux.cgroupsPath?.hasPrefix("/") ?? false)
             case .unit(let slice, let prefix, let name):
-                return try SystemdScope(
+                let scope = try SystemdScope(
                     layout, slice: slice, prefix: prefix, name: name, user: Rootless.user,
                     annotations: spec.annotations)
+                // Before it is recorded as the zone's.
+                try scope.requireUnused()
+                return scope
             }
         }
         return (manager, resources)

@@ -183,7 +183,7 @@ class EngineHost(ZoneHost):
 
     def _delete(self, name):
         if self.exists(name):
-            self.run("delete", "--force", name)
+            self.run("delete", "--force", name).exits(0)
 
     def output(self, name):
         """What a container in the background has printed so far."""

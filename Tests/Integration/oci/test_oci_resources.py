@@ -38,7 +38,7 @@ LIMITS = {
         "memory.swap.max",
         "0",
     ),
-    "shares": ({"cpu": {"shares": 512}}, "cpu", "cpu.shares", "512", "cpu.weight", "20"),
+    "shares": ({"cpu": {"shares": 512}}, "cpu", "cpu.shares", "512", "cpu.weight", "59"),
     "quota": (
         {"cpu": {"quota": 50000, "period": 100000}},
         "cpu",
@@ -244,7 +244,7 @@ def test_ps_of_a_paused_container(oci):
 FLAGS = [
     (("--memory", str(1 << 27)), "memory", "memory.limit_in_bytes", "memory.max", str(1 << 27), None),
     (("--memory-reservation", str(1 << 25)), "memory", "memory.soft_limit_in_bytes", "memory.low", str(1 << 25), None),
-    (("--cpu-share", "256"), "cpu", "cpu.shares", "cpu.weight", "256", "10"),
+    (("--cpu-share", "256"), "cpu", "cpu.shares", "cpu.weight", "256", "35"),
     (("--cpu-quota", "30000"), "cpu", "cpu.cfs_quota_us", "cpu.max", "30000", "30000 100000"),
     (("--cpu-quota", "30000", "--cpu-period", "50000"), "cpu", "cpu.cfs_period_us", "cpu.max", "50000", "30000 50000"),
     (("--cpuset-cpus", "0"), "cpuset", "cpuset.cpus", "cpuset.cpus", "0", None),
@@ -277,7 +277,7 @@ def test_update_by_json(oci, source, option):
     else:
         oci.run("update", option, oci.path("resources.json", text), name).ok("")
     assert oci.group(name, "pids", "pids.max") == "55"
-    assert oci.group(name, "cpu", "cpu.shares", "cpu.weight") in ("512", "20")
+    assert oci.group(name, "cpu", "cpu.shares", "cpu.weight") in ("512", "59")
 
 
 def test_update_leaves_the_rest(oci):
