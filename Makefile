@@ -11,7 +11,7 @@ RELEASE := .build/static
 ZONECTL := .build/zonectl
 PYTEST  := /usr/bin/python3 -m pytest -p no:cacheprovider -rs -q
 
-.PHONY: all build run test test-units test-integration test-engines test-conformance test-vm fuzz images bench check fmt install uninstall clean tools packages
+.PHONY: all build run test test-units test-integration test-engines test-conformance test-vm fuzz images bench order check fmt install uninstall clean tools packages
 
 all: build
 
@@ -69,7 +69,12 @@ fuzz: packages
 
 bench: build
 	@scripts/need-packages bench
+	@ZONECTL=$(CURDIR)/$(ZONECTL) Tests/Benchmarks/engine.py
 	@ZONECTL=$(CURDIR)/$(ZONECTL) Tests/Benchmarks/bench.py
+
+# Which functions lie side by side in the executable: anew after great changes to how a zone starts.
+order: build
+	@scripts/order
 
 check: packages
 	@scripts/need-packages check

@@ -136,6 +136,9 @@ struct CGroupFiles: ~Copyable {
         }
         var pids = String(decoding: text, as: UTF8.self).split(separator: "\n").compactMap { Int32($0) }
         let directory = try Descriptor.open(path, [.readOnly, .directory])
+        // A group's links count the groups in it. Looking at each entry instead would give every file of the group an
+        // inode, which takes longer than all else here, and rmdir(2) would have to throw them away.
+        if try directory.stat().links <= 2 { return pids }
         for name in try directory.entries() {
             guard let status = try? directory.status(name), status.kind == .directory else { continue }
             pids += try processes("\(path)/\(name)")

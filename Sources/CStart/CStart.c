@@ -37,7 +37,8 @@ __asm__(".globl zn_start\n"
         "    mov %rsp, %rdi\n"
         "    call zn_before_start\n"
         "    mov %rbx, %rdx\n"
-        "    jmp _start\n");
+        "    jmp _start\n"
+        ".size zn_start, . - zn_start\n");
 #elif defined(__aarch64__)
 static long call(long number, long a, long b, long c, long d, long e) {
     register long x8 __asm__("x8") = number;
@@ -57,7 +58,8 @@ __asm__(".globl zn_start\n"
         "    mov x0, sp\n"
         "    bl zn_before_start\n"
         "    mov x0, x19\n"
-        "    b _start\n");
+        "    b _start\n"
+        ".size zn_start, . - zn_start\n");
 #else
 #error "no entry point is written for this architecture"
 #endif

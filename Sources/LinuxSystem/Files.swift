@@ -99,6 +99,8 @@ public struct FileStatus: Sendable, Equatable {
     public let mode: UInt32
     public let uid: UInt32
     public let gid: UInt32
+    /// Names of the file; for a directory most file systems count those in it, too: 2 and one for each.
+    public let links: UInt64
     public let size: Int64
     public let inode: UInt64
     public let device: UInt64
@@ -124,6 +126,7 @@ public struct FileStatus: Sendable, Equatable {
         mode = status.st_mode & 0o7777
         uid = status.st_uid
         gid = status.st_gid
+        links = UInt64(status.st_nlink)
         size = Int64(status.st_size)
         inode = UInt64(status.st_ino)
         device = UInt64(status.st_dev)

@@ -2,13 +2,10 @@
 # SPDX-License-Identifier: Apache-2.0
 # SPDX-FileCopyrightText: ZoneRuntime authors
 """Start time, CPU time and peak memory of `zonectl run --rm --network none busybox true`, beside crun and runc with an
-equal bundle and a bare clone of the same namespaces.
+equal bundle and a bare clone of the same namespaces. engine.py measures zonectl as engines call it.
 
 All are run in turn, round by round, so that whatever the machine does meanwhile hits all of them; read the ratios, not
-the milliseconds. Runs in a mount namespace of its own: there the state folders are on a tmpfs and the images on an ext4
-with a journal, as on any server (one without a journal goes through the inodes that were deleted in the last seconds
-for each new one, which a benchmark feels and nobody else); and the version 2 hierarchy of a hybrid host is hidden from
-crun, which refuses it (from crun alone).
+the milliseconds. The version 2 hierarchy of a hybrid host is hidden from crun, which refuses it (from crun alone).
 """
 
 import json
@@ -18,27 +15,11 @@ import re
 import shutil
 import statistics
 import subprocess
-import sys
-import tempfile
 import time
 
+from surroundings import HERE, REPOSITORY, ZONECTL, Meter, compile_tool, disk, enter_mount_namespace, installed, run, show_table
+
 ROUNDS = int(os.environ.get("ROUNDS", "150"))
-REPOSITORY = pathlib.Path(__file__).resolve().parents[2]
-ZONECTL = os.environ.get("ZONECTL", str(REPOSITORY / ".build/zonectl"))
-HERE = pathlib.Path(__file__).resolve().parent
-
-
-def run(*words, **options):
-    return subprocess.run(words, check=True, stdout=subprocess.PIPE, text=True, **options).stdout
-
-
-def measure(tool, command):
-    """Returns wall and CPU seconds and the peak memory in KiB of one call."""
-    done = subprocess.run([tool, *command], stdout=subprocess.DEVNULL, stderr=subprocess.PIPE, text=True)
-    match = re.search(r"^measured (\d+) (\d+) (\d+)$", done.stderr, re.M)
-    if done.returncode != 0 or not match:
-        sys.exit(f"bench: {' '.join(command)} failed: {done.stderr.strip()}")
-    return int(match[1]) / 1e9, int(match[2]) / 1e6, int(match[3])
 
 
 def default_seccomp(capabilities):
@@ -95,13 +76,6 @@ def make_bundle(zonectl, folder):
     return config
 
 
-def hidden_unified():
-    """A prefix that hides a hybrid host's version 2 hierarchy in a mount namespace of its own."""
-    if os.path.ismount("/sys/fs/cgroup/unified"):
-        return ["unshare", "-m", "sh", "-c", 'umount /sys/fs/cgroup/unified; exec "$@"', "-"]
-    return []
-
-
 def phases(command):
     """Where the time of a start goes, from a trace of only the calls that end a phase."""
     calls = "execve,execveat,flock,clone3,pivot_root,sendmsg,exit_group,waitid"
@@ -156,27 +130,13 @@ def hot_spots(command):
 
 
 def main():
-    if "ZONE_BENCH_INSIDE" not in os.environ:
-        os.environ["ZONE_BENCH_INSIDE"] = "1"
-        os.execvp("unshare", ["unshare", "-m", "--propagation", "private", sys.executable, __file__])
-    run("mount", "-t", "tmpfs", "-o", "mode=755", "tmpfs", "/run")
-    folder = pathlib.Path(tempfile.mkdtemp(prefix="zonectl-bench-"))
-    folder.chmod(0o755)
-    disk = tempfile.NamedTemporaryFile(prefix="zonectl-bench-disk-")
-    disk.truncate(512 << 20)
-    run("mkfs.ext4", "-q", "-F", disk.name)
-    run("mount", "-o", "loop", disk.name, str(folder))
-    try:
+    enter_mount_namespace()
+    with disk() as folder:
         bench(folder)
-    finally:
-        run("umount", str(folder))
-        for parent in pathlib.Path("/sys/fs/cgroup").glob("*/zonectl-bench"):
-            for group, _, _ in os.walk(parent, topdown=False):
-                os.rmdir(group)
-        folder.rmdir()
 
 
 def bench(folder):
+    meter = Meter(folder)
     zonectl = [ZONECTL, "--store", str(folder / "store")]
     run(str(REPOSITORY / "images/busybox/build"), str(folder / "image"))
     run(*zonectl, "image", "import", str(folder / "image"))
@@ -190,48 +150,21 @@ def bench(folder):
     bare_bundle.mkdir()
     config["linux"].pop("seccomp", None)
     (bare_bundle / "config.json").write_text(json.dumps(config))
-    tools = {name: str(folder / name) for name in ("bare-clone", "measure")}
-    for name, path in tools.items():
-        run("gcc", "-O2", "-static", "-o", path, str(HERE / f"{name}.c"))
 
     ours = [*zonectl, "run", "--rm", "--network", "none", "busybox", "true"]
     candidates = {"zonectl": ours}
-    for name, prefix in [("crun", hidden_unified()), ("runc", [])]:
-        if not shutil.which(name):
-            print(f"{name} is not installed: not compared")
-            continue
-        candidates[name] = [*prefix, name, "run", "-b", str(bundle), f"bench-{name}"]
-        candidates[f"{name}, no filter"] = [*prefix, name, "run", "-b", str(bare_bundle), f"bench-{name}"]
-    candidates["bare clone"] = [tools["bare-clone"], str(bundle / "rootfs"), "/bin/true"]
+    for name in installed(["crun", "runc"]):
+        candidates[name] = [name, "run", "-b", str(bundle), f"bench-{name}"]
+        candidates[f"{name}, no filter"] = [name, "run", "-b", str(bare_bundle), f"bench-{name}"]
+    candidates["bare clone"] = [str(compile_tool(HERE / "bare-clone.c", folder)), str(bundle / "rootfs"), "/bin/true"]
 
-    # What the prefix itself costs is measured too, and taken off.
-    overhead = [*hidden_unified(), "/bin/true"] if hidden_unified() else None
     results = {name: [] for name in candidates}
-    waste = []
     for round_number in range(ROUNDS + 5):
         for name, command in candidates.items():
-            value = measure(tools["measure"], command)
+            value = meter(command, hides_unified=name.startswith("crun"))
             if round_number >= 5:
                 results[name].append(value)
-        if overhead and round_number >= 5:
-            waste.append(measure(tools["measure"], overhead))
-    off = [statistics.median(v) for v in zip(*waste)][:2] if waste else [0, 0]
-
-    print(f"{ROUNDS} rounds, each runtime in turn; median (best), milliseconds and KiB; ratio to crun's median")
-    print(f"{'':16} {'wall':>16} {'ratio':>6} {'CPU':>16} {'ratio':>6} {'peak KiB':>9}")
-    table = {}
-    for name, values in results.items():
-        wall, cpu, peak = (list(v) for v in zip(*values))
-        if name.startswith("crun"):
-            wall, cpu = [w - off[0] for w in wall], [c - off[1] for c in cpu]
-        table[name] = (statistics.median(wall), min(wall), statistics.median(cpu), min(cpu), statistics.median(peak))
-    reference = table.get("crun", table["zonectl"])
-    for name, (wall, best_wall, cpu, best_cpu, peak) in table.items():
-        print(
-            f"{name:16} {wall * 1000:7.2f} ({best_wall * 1000:6.2f}) {wall / reference[0]:6.2f}"
-            f" {cpu * 1000:7.2f} ({best_cpu * 1000:6.2f}) {cpu / reference[2]:6.2f} {peak:9.0f}")
-    if waste:
-        print(f"(crun is started through unshare -m; {off[0] * 1000:.2f} ms wall, {off[1] * 1000:.2f} ms CPU taken off for it)")
+    show_table(f"{ROUNDS} rounds, each runtime in turn", results, "crun")
     phases(ours)
     hot_spots(ours)
 
