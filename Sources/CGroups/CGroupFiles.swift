@@ -116,15 +116,7 @@ struct CGroupFiles: ~Copyable {
     }
 
     private static func removeChildren(_ path: String) throws(SystemError) {
-        let directory: Descriptor
-        do throws(SystemError) { directory = try Descriptor.open(path, [.readOnly, .directory]) } catch {
-            if error.errno == .noEntry { return }
-            throw error
-        }
-        for name in try directory.entries() {
-            guard let status = try? directory.status(name), status.kind == .directory else { continue }
-            try remove("\(path)/\(name)")
-        }
+        for name in try children(path) { try remove("\(path)/\(name)") }
     }
 
     /// Returns the processes of a group and of the groups below it.
@@ -135,15 +127,26 @@ struct CGroupFiles: ~Copyable {
             throw error
         }
         var pids = String(decoding: text, as: UTF8.self).split(separator: "\n").compactMap { Int32($0) }
-        let directory = try Descriptor.open(path, [.readOnly, .directory])
-        // A group's links count the groups in it. Looking at each entry instead would give every file of the group an
-        // inode, which takes longer than all else here, and rmdir(2) would have to throw them away.
-        if try directory.stat().links <= 2 { return pids }
-        for name in try directory.entries() {
-            guard let status = try? directory.status(name), status.kind == .directory else { continue }
-            pids += try processes("\(path)/\(name)")
-        }
+        for name in try children(path) { pids += try processes("\(path)/\(name)") }
         return pids
+    }
+
+    /// Names of the groups right below a group; none for one that is gone, be it while its folder is read: systemd
+    /// removes a scope as soon as its last process has ended.
+    private static func children(_ path: String) throws(SystemError) -> [String] {
+        do throws(SystemError) {
+            let directory = try Descriptor.open(path, [.readOnly, .directory])
+            // A group's links count the groups in it. Looking at each entry instead would give every file of the group
+            // an inode, which takes longer than all else here, and rmdir(2) would have to throw them away.
+            if try directory.stat().links <= 2 { return [] }
+            return try directory.entries().filter { name in
+                // What cannot be looked at is gone.
+                (try? directory.status(name))?.kind == .directory
+            }
+        } catch {
+            if error.errno == .noEntry || error.errno == .noDevice { return [] }
+            throw error
+        }
     }
 
     /// Moves every process that is in `groups` into `target`, and returns when none is left outside: processes that are

@@ -33,7 +33,8 @@ enum SystemdAnnotation {
         guard name.hasSuffix("Sec"), let last = stem.last, last >= UInt8(ascii: "a"), last <= UInt8(ascii: "z"),
             let start = String(stem)
         else { return SystemdProperty(name: name, signature: value.signature, values: value.words) }
-        guard value.words.count == 1, ["y", "n", "q", "i", "u", "x", "t", "d"].contains(value.signature), let seconds = Double(value.words[0]),
+        let numbers = ["y", "n", "q", "i", "u", "x", "t", "d"]
+        guard value.words.count == 1, numbers.contains(value.signature), let seconds = Double(value.words[0]),
             seconds >= 0, seconds < 1e12
         else { throw SystemError("", "needs a number of seconds", .invalid) }
         let microseconds = UInt64((seconds * 1_000_000).rounded())
