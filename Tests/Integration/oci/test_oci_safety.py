@@ -193,7 +193,10 @@ def _race(oci, canary, number, leads):
 def test_swapped_links_while_containers_start(oci, canary, compiled, leads):
     swap = compiled("swap")
     swaps = worked = 0
-    for number in range(12):
+    for number in range(60):
+        # A loaded machine exchanges less in the time that twelve rounds take.
+        if number >= 12 and swaps >= 100_000:
+            break
         bundle, pairs = _race(oci, canary, number, leads)
         # All at once, then each alone: an early target that fails would hide the later ones.
         chosen = pairs if number % 4 == 0 else pairs[number % len(_RACED) * 2 :][:2]
@@ -210,8 +213,9 @@ def test_swapped_links_while_containers_start(oci, canary, compiled, leads):
         swaps += int(out.split()[0])
         # The host's mount table is the canary's to check; its tree is looked at now, to know which bundle it was.
         assert os.listdir(canary) and read(f"{canary}/secret") == "CANARY", f"changed by the race on {chosen}"
-    assert swaps >= 50_000, f"only {swaps} exchanges: the test shows nothing"
-    assert worked >= 5, f"only {worked} of 48 containers ran: the test shows nothing"
+    print(f"{swaps} exchanges, {worked} containers ran")
+    assert swaps >= 100_000, f"only {swaps} exchanges: the test shows nothing"
+    assert worked >= 5, f"only {worked} containers ran: the test shows nothing"
 
 
 # P4: no inheritable capabilities.
@@ -464,7 +468,7 @@ def _little_memory():
     resource.setrlimit(resource.RLIMIT_AS, (1 << 30, 1 << 30))
 
 
-@pytest.mark.parametrize("target", ["{outside}/new", "../../../../../../../..{outside}/new"])
+@pytest.mark.parametrize("target", ["{outside}", "{outside}/new", "../../../../../../../..{outside}/new"])
 def test_working_directory_is_made_inside(oci, canary, target):
     bundle = oci.bundle("pwd", {"process.cwd": "/link/deep"})
     os.symlink(target.format(outside=canary), bundle.rootfs / "link")
