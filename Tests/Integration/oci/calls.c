@@ -88,6 +88,7 @@ int main(void) {
     try_old("i386_io_uring_setup", 425, 1, (long)(low + 64), 0);
     try_old("i386_unshare", 310, CLONE_NEWUSER, 0, 0);
     TRY("x32_socket", 0x40000000 + SYS_socket, AF_ALG, SOCK_SEQPACKET, 0);
+    TRY("x32_getpid", 0x40000000 + SYS_getpid);
     TRY("x32_keyctl", 0x40000000 + SYS_keyctl, 0, -3, 1, 0, 0);
     TRY("x32_unshare", 0x40000000 + SYS_unshare, CLONE_NEWUSER);
 #endif

@@ -28,6 +28,34 @@ def test_control_groups_are_the_containers_own(oci):
     assert shown.split() == ["end"], f"groups can be seen: {shown.splitlines()[:5]}"
 
 
+# P6: masks.
+
+
+def test_mask_is_not_what_a_hook_leaves_at_null(oci):
+    """The node was right when it was made; a mask is made of what is there when it is needed."""
+    bundle = oci.bundle("cat /secret", {"linux.maskedPaths": ["/secret"]})
+    bundle.change(mounts=[{"destination": "/proc", "type": "proc", "source": "proc"}])
+    bundle.file("/secret", "inside")
+    null = bundle.rootfs / "dev/null"
+    words = ["sh", "-c", f"rm -f {null}; echo EVIL > {null}"]
+    bundle.change(hooks={"createContainer": [{"path": "/bin/sh", "args": words}]})
+    result = oci.go(bundle=bundle)
+    assert null.read_text() == "EVIL\n", "the hook did not run"
+    result.check("EVIL" not in result.stdout, "the mask is the hook's file")
+    result.check("inside" not in result.stdout, "nothing is masked")
+    if oci.runtime.kind == "zonectl":
+        result.check(result.status != 0, "it runs without a mask")
+
+
+def test_mask_of_a_directory_is_read_only(oci):
+    """All masked directories may share one file system: nothing may be written there, nor its looks be changed."""
+    script = "chmod 0700 /one; grep -c ' /one ro[, ]' /proc/self/mountinfo; grep -c ' /two ro[, ]' /proc/self/mountinfo"
+    bundle = oci.bundle(script, {"linux.maskedPaths": ["/one", "/two"]})
+    bundle.file("/one/file", "inside")
+    bundle.file("/two/file", "inside")
+    assert oci.go(bundle=bundle).exits(0).says("read-only").stdout.split() == ["1", "1"]
+
+
 # P7: the terminal is of a devpts.
 
 
