@@ -18,12 +18,7 @@ struct BundleRemoval {
         // Before the lock: who makes or starts the zone has it, and lets it go when that fails.
         if force { try end(found) }
         let claim: ZoneStore.BundleClaim
-        do throws(ZoneError) {
-            // A criu that was restoring it has the lock too, and may wait for the processes that it has made by then.
-            claim = try store.lockBundle(id) { () throws(ZoneError) in
-                if force, case .creating = found.state { try endAll(try directories(found), id) }
-            }
-        } catch {
+        do throws(ZoneError) { claim = try store.lockBundle(id) } catch {
             // Somebody else has removed it: what was wanted.
             if force, error.code == .notFound { return }
             throw error
@@ -31,6 +26,7 @@ struct BundleRemoval {
         // Read again under the lock: a start that was under way may have recorded its groups since.
         let entry = store.entry(id)
         if force { try end(entry) } else { try refuseUnlessStopped(entry) }
+        try endRestore(id)
         let groups = try directories(entry)
         try endAll(groups, id)
         // Only zones with such hooks pay for reading the configuration.
@@ -72,6 +68,17 @@ struct BundleRemoval {
         } catch {
             if error.errno != .noProcess { throw ZoneError("end container \(entry.name)", error) }
         }
+    }
+
+    /// A restore that was killed leaves its criu, which may make groups anew, and processes that wait for each other and
+    /// are in no group of the zone's yet.
+    private func endRestore(_ id: String) throws(ZoneError) {
+        guard let holders = FileHolders(of: "\(store.folders.volatile(id))/\(Restore.mark)") else { return }
+        let all = try attempting("end what restores container \(id)") { () throws(SystemError) in try holders.kill() }
+        if all { return }
+        throw ZoneError(
+            .wrongState, "delete: criu, which was restoring container \(id), does not end, even by SIGKILL",
+            hint: "it may hang in the kernel; try again later")
     }
 
     private func recorded(_ entry: ZoneStore.Entry) -> [CGroupDirectory] {

@@ -55,6 +55,9 @@ extension BundleRuntime {
 ///         post-restore                                       all is there and waits: groups, record `running`, pid file
 ///     the processes go on
 struct Restore: ~Copyable {
+    /// A file in ROOT/ID that criu and its processes hold open.
+    static let mark = "restoring"
+
     let runtime: BundleRuntime
     let request: RestoreRequest
     let bundle: Bundle
@@ -118,8 +121,11 @@ struct Restore: ~Copyable {
         var opened = DescriptorBag()
         try addNamespaces(&message, &inherited, &opened)
         try addStreams(&message, &inherited, &opened, plan.process.standard)
-        // With the lock: if this process is killed, `delete` waits until criu has given up and makes no groups any more.
-        inherited.append(claim.folder.raw)
+        // By this file `delete` finds criu and all that it has made, if this process is killed.
+        let mark = try attempting("record container \(id)") { () throws(SystemError) in
+            try claim.folder.open(Restore.mark, [.writeOnly, .create], mode: 0o600, resolve: .beneath)
+        }
+        inherited.append(mark.raw)
 
         var process: ProcessHandle?
         var console: Descriptor?
@@ -144,6 +150,8 @@ struct Restore: ~Copyable {
             }
         }
         root.leave()
+        drop(mark)
+        try? claim.folder.remove(Restore.mark)
         drop(opened)
         drop(plan)
         guard let restored = process.take(), restored.pid == pid else {

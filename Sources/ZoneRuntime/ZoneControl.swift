@@ -104,7 +104,12 @@ public struct ZoneControl: Sendable {
             try end(entry)
         case .stopped, .damaged: break
         }
-        let claim = try store.lock(entry.name)
+        let claim: ZoneStore.Claim
+        do throws(ZoneError) { claim = try store.lock(entry.name) } catch {
+            // Its own zonectl was faster (`run --rm`): what was wanted.
+            if force, error.code == .notFound { return }
+            throw error
+        }
         // Started again while we waited for the lock.
         let now = try store.find(entry.name, exactly: true).state
         if !force, now.process != nil {

@@ -211,24 +211,17 @@ public struct ZoneStore: Sendable {
         }
     }
 
-    /// Locks an existing zone of a bundle's; waits for a `zonectl` that is just changing it. `meanwhile` is called before
-    /// each of the first tries that find it locked, for who can hasten the end of that.
-    func lockBundle(_ id: String, meanwhile: () throws(ZoneError) -> Void = {}) throws(ZoneError) -> BundleClaim {
-        var tries = 0
-        while true {
-            do throws(SystemError) {
+    /// Locks an existing zone of a bundle's; waits for a `zonectl` that is just changing it.
+    func lockBundle(_ id: String) throws(ZoneError) -> BundleClaim {
+        do throws(SystemError) {
+            while true {
                 let folder = try Descriptor.open(folders.volatile(id), [.readOnly, .directory, .noFollow])
-                if try folder.lock(wait: tries >= 100) {
-                    if try isStill(folder, folders.volatile(id)) { return BundleClaim(id: id, folder: folder) }
-                    continue
-                }
-            } catch {
-                if error.errno == .noEntry { throw ZoneError.noContainer(id) }
-                throw ZoneError("lock container \(id)", error)
+                _ = try folder.lock()
+                if try isStill(folder, folders.volatile(id)) { return BundleClaim(id: id, folder: folder) }
             }
-            tries += 1
-            try meanwhile()
-            pause(milliseconds: Int32(clamping: min(tries, 50)))
+        } catch {
+            if error.errno == .noEntry { throw ZoneError.noContainer(id) }
+            throw ZoneError("lock container \(id)", error)
         }
     }
 
