@@ -36,7 +36,7 @@ public struct CGroupLayout: Sendable, Equatable {
             guard let dash = fields.firstIndex(where: { $0.elementsEqual([UInt8(ascii: "-")]) }), dash >= 6,
                 fields.count > dash + 3, fields[dash + 1].starts(with: "cgroup".utf8)
             else { continue }
-            let mountPoint = CGroupLayout.decode(fields[4])
+            let mountPoint = MountInfo.decode(fields[4])
             // Only whole hierarchies: a bind mount of one group inside another is not a place for ours.
             guard String(decoding: fields[3], as: UTF8.self) == "/" else { continue }
             if fields[dash + 1].elementsEqual("cgroup2".utf8) {
@@ -50,25 +50,6 @@ public struct CGroupLayout: Sendable, Equatable {
             }
         }
         self.init(unified: unified, legacy: legacy)
-    }
-
-    /// Undoes the kernel's escapes of blank, tab, new line and backslash: `\` and three octal digits.
-    private static func decode(_ field: ArraySlice<UInt8>) -> String {
-        guard field.contains(UInt8(ascii: "\\")) else { return String(decoding: field, as: UTF8.self) }
-        var bytes: [UInt8] = []
-        var rest = field
-        while let byte = rest.popFirst() {
-            let digits = rest.prefix(3)
-            if byte == UInt8(ascii: "\\"), digits.count == 3,
-                let value = UInt8(String(decoding: digits, as: UTF8.self), radix: 8)
-            {
-                bytes.append(value)
-                rest.removeFirst(3)
-            } else {
-                bytes.append(byte)
-            }
-        }
-        return String(decoding: bytes, as: UTF8.self)
     }
 
     private static let knownControllers: Set<String> = [

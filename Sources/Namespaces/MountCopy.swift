@@ -24,6 +24,8 @@ public struct MountCopy: ~Copyable {
         let namespace = try Descriptor.open("/proc/self/ns/mnt", [.readOnly])
         let folder = try Descriptor.open(".", [.path, .directory])
         let top = try Descriptor.open("/", [.path, .directory])
+        // Who may join the namespace that it is in may come back to it: who may not learns it before anything is done.
+        try join(namespace, folder, top)
         try check(zn_unshare(CLONE_NEWNS), "unshare", "the mount namespace")
         // From here on it goes back whatever happens.
         let copy = MountCopy(namespace: namespace, folder: folder, top: top)
@@ -31,13 +33,24 @@ public struct MountCopy: ~Copyable {
         return copy
     }
 
+    private static func join(
+        _ namespace: borrowing Descriptor, _ folder: borrowing Descriptor, _ top: borrowing Descriptor
+    ) throws(SystemError) {
+        // The kernel puts who joins a mount namespace at its root: the caller's root and folder come after.
+        try check(zn_setns(namespace.raw, CLONE_NEWNS), "setns", "the mount namespace")
+        try check(zn_fchdir(top.raw), "fchdir", "/")
+        try check(zn_chroot("."), "chroot", "/")
+        try check(zn_fchdir(folder.raw), "fchdir", "the working directory")
+    }
+
     /// Goes back to the caller's namespace.
     public consuming func leave() {}
 
     deinit {
-        // The kernel puts who joins a mount namespace at its root: the caller's root and folder come after.
-        guard zn_setns(namespace.raw, CLONE_NEWNS) >= 0, zn_fchdir(top.raw) >= 0, zn_chroot(".") >= 0,
-            zn_fchdir(folder.raw) >= 0
-        else { fatalError("the mount namespace of the host cannot be joined again") }
+        do throws(SystemError) { try MountCopy.join(namespace, folder, top) } catch {
+            // It worked before. To go on would do what follows in a namespace that is about to vanish, unseen by all:
+            // ended here, the zone is listed and removed like one whose zonectl was killed.
+            fatalError("the mount namespace of the host cannot be joined again: \(error)")
+        }
     }
 }

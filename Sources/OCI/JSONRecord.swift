@@ -45,8 +45,8 @@ extension JSONRecord {
 
     public func write(to writer: inout JSONWriter) {
         var copy = self
-        // The writer is moved: beside a second one its text would be copied for every record in it.
-        var fields = FieldWriter(writer: JSONWriter(placeholder: ()))
+        // The writer is moved, an empty one being there meanwhile: of two that share their text, each record would copy it.
+        var fields = FieldWriter(writer: JSONWriter(capacity: 0))
         swap(&fields.writer, &writer)
         fields.writer.beginObject()
         // A writer never throws; the protocol's `throws` is for readers.

@@ -10,14 +10,12 @@ public struct JSONWriter: Sendable {
     private var afterName = false
 
     /// `pretty` puts each value on a line of its own, indented by two spaces.
-    public init(pretty: Bool = false) {
-        self.pretty = pretty
-        bytes.reserveCapacity(1024)
-    }
+    public init(pretty: Bool = false) { self.init(pretty: pretty, capacity: 1024) }
 
-    /// Nothing to write to: what stands in for a writer that is elsewhere for a while. Takes no memory.
-    init(placeholder: Void) {
-        pretty = false
+    /// `capacity`: bytes to make room for at once.
+    init(pretty: Bool = false, capacity: Int) {
+        self.pretty = pretty
+        bytes.reserveCapacity(capacity)
     }
 
     public mutating func beginObject() { begin(UInt8(ascii: "{")) }

@@ -24,27 +24,9 @@ struct MountEntry: Equatable {
         self.id = id
         self.parent = parent
         device = String(decoding: fields[2], as: UTF8.self)
-        root = MountEntry.decode(fields[3])
-        point = MountEntry.decode(fields[4])
+        root = MountInfo.decode(fields[3])
+        point = MountInfo.decode(fields[4])
         type = String(decoding: fields[dash + 1], as: UTF8.self)
-    }
-
-    /// Undoes the kernel's escapes of blank, tab, new line and backslash: `\` and three octal digits.
-    private static func decode(_ field: ArraySlice<UInt8>) -> String {
-        var bytes: [UInt8] = []
-        var rest = field
-        while let byte = rest.popFirst() {
-            let digits = rest.prefix(3)
-            if byte == UInt8(ascii: "\\"), digits.count == 3,
-                let value = UInt8(String(decoding: digits, as: UTF8.self), radix: 8)
-            {
-                bytes.append(value)
-                rest.removeFirst(3)
-            } else {
-                bytes.append(byte)
-            }
-        }
-        return String(decoding: bytes, as: UTF8.self)
     }
 }
 
