@@ -1,6 +1,7 @@
 // SPDX-License-Identifier: Apache-2.0
 // SPDX-FileCopyrightText: ZoneRuntime authors
 
+import Glibc
 public import LinuxSystem
 public import OCI
 
@@ -94,6 +95,11 @@ extension CGroupManager {
     public func statistics() throws(SystemError) -> CGroupStatistics { try CGroupStatistics(directories) }
 
     public func watchMemory() throws(SystemError) -> MemoryWatcher { try MemoryWatcher(directories) }
+
+    /// Removes the groups if nobody is in them nor below; `false` where some are left.
+    public func removeIfEmpty() -> Bool {
+        directories.allSatisfy { rmdir($0.path) == 0 || errno == ENOENT }
+    }
 
     /// Kills every process in the groups and waits until they have ended; `false` after `milliseconds` without that.
     public func kill(milliseconds: Int = 5000) throws(SystemError) -> Bool {

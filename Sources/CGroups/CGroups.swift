@@ -23,13 +23,14 @@ public enum CGroups {
         return LegacyCGroups(layout: layout, path: path, wanted: LegacyCGroups.always.union(asked))
     }
 
-    /// For engines, whose readers of statistics expect more: every controller of version 2 that the host passes on; of
-    /// version 1 every hierarchy but those that are made only when `resources` ask (cpuset, perf_event, net_cls,
-    /// net_prio, hugetlb, rdma, misc). `path` is relative to each hierarchy's root, see ``CGroupPath``.
+    /// For bundles, with statistics of everything: every controller of version 2 that the host passes on; of version 1
+    /// the hierarchies of ``LegacyCGroups/always``, blkio, and what `resources` ask for. `path` is relative to each
+    /// hierarchy's root, see ``CGroupPath``.
     ///
-    /// Where the engine has named the path (`isNamed`) the zone is besides in the hierarchies in which the first group
-    /// of it is there, as who made that for a pod may have limited it. And in cpuset: Java looks for it, and without it
-    /// takes the host's memory for its own.
+    /// Where an engine has named the path (`isNamed`) it, and its readers of statistics, look for the zone there: then it
+    /// is in every hierarchy but those that are made only when `resources` ask (perf_event, net_cls, net_prio, hugetlb,
+    /// rdma, misc); in these too where the first group of the path is there, as who made that for a pod may have limited
+    /// it. And in cpuset: Java looks for it, and without it takes the host's memory for its own.
     public static func engineManager(
         _ layout: CGroupLayout,
         path: String,
@@ -39,8 +40,9 @@ public enum CGroups {
         if layout.isUnified, let unified = layout.unified {
             return UnifiedCGroup(root: unified, path: path, wanted: UnifiedCGroup.engine)
         }
-        var wanted = LegacyCGroups.engine.union(try asked(resources, layout))
+        var wanted = LegacyCGroups.always.union(try asked(resources, layout)).union(["blkio"])
         if isNamed {
+            wanted.formUnion(LegacyCGroups.engine)
             wanted.insert("cpuset")
             wanted.formUnion(LegacyCGroups.limited(layout, path, besides: wanted))
         }

@@ -36,13 +36,6 @@ struct BundleLauncher {
         var claim: ZoneStore.BundleClaim?
         var rollback: Rollback
 
-        func writeRecord(to store: ZoneStore) throws(ZoneError) {
-            switch claim {
-            case .some(let claim): try store.write(record, in: claim.folder)
-            case .none: break
-            }
-        }
-
         /// Lets others change the zone.
         mutating func unlock() {
             _ = claim.take()
@@ -123,7 +116,8 @@ struct BundleLauncher {
         drop(handles)
 
         let pid = launching.process.pid
-        record.phase = .created
+        // Nobody can start, or find before it runs, what is not to wait.
+        record.phase = waitsAtGate ? .created : .running
         record.process = try attempting("find the first process of container \(id)") { () throws(SystemError) in
             try RecordedProcess(pid)
         }

@@ -13,10 +13,14 @@ struct BundleRemoval {
 
     /// `force` ends the zone first.
     func remove(_ found: ZoneStore.Entry, force: Bool) throws(ZoneError) {
-        let id = found.name
         if !force { try refuseUnlessStopped(found) }
         // Before the lock: who makes or starts the zone has it, and lets it go when that fails.
         if force { try end(found) }
+        try removeEnded(found.name, force: force)
+    }
+
+    /// Removes a zone whose first process has ended as far as the caller knows.
+    func removeEnded(_ id: String, force: Bool) throws(ZoneError) {
         let claim: ZoneStore.BundleClaim
         do throws(ZoneError) { claim = try store.lockBundle(id) } catch {
             // Somebody else has removed it: what was wanted.
@@ -27,8 +31,9 @@ struct BundleRemoval {
         let entry = store.entry(id)
         if force { try end(entry) } else { try refuseUnlessStopped(entry) }
         try endRestore(id)
-        let groups = try directories(entry)
-        try endAll(groups, id)
+        var groups = try directories(entry)
+        // One call for each group, where killing looks into each of them first.
+        if groups.manager.removeIfEmpty() { groups = [] } else { try endAll(groups, id) }
         // Only zones with such hooks pay for reading the configuration.
         let spec = entry.record?.hasStopHooks ?? false ? try store.configuration(of: id) : nil
         try store.eraseBundle(id, cgroups: groups)

@@ -53,8 +53,6 @@ public struct BundleRuntime: Sendable {
     public func run(_ request: CreateRequest) throws(ZoneError) -> Int32 {
         let signals = try attempting("wait for signals") { () throws(SystemError) in try SignalQueue(.forwarded) }
         var launched = try launch(request, waitsAtGate: false, signals)
-        launched.record.phase = .running
-        try launched.writeRecord(to: store)
         do throws(LaunchError) { try launched.launching.release(interruptedBy: signals) } catch {
             throw ZoneError(error, container: request.id)
         }
@@ -71,7 +69,8 @@ public struct BundleRuntime: Sendable {
         }
         if !request.keeps {
             // The program's status is told also when its remains cannot be removed: the next `delete` will.
-            do throws(ZoneError) { try delete(request.id, force: true) } catch { report("\(error)") }
+            let removal = BundleRemoval(store: store, report: report)
+            do throws(ZoneError) { try removal.removeEnded(request.id, force: true) } catch { report("\(error)") }
         }
         return lost && status.shellCode == 0 ? 1 : status.shellCode
     }
