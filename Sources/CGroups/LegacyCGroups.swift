@@ -211,5 +211,5 @@ struct LegacyCGroups: CGroupManager {
 
 extension CGroupDirectory {
     /// Empty for version 2.
-    var controllers: [String] { hierarchy.split(separator: ",").map(String.init) }
+    var controllers: [String] { hierarchy.fields(",") }
 }

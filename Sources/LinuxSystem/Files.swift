@@ -14,20 +14,19 @@ extension Descriptor {
         let known = Int(statSize)
         // Before any memory is taken: a sparse file can claim to be of any size.
         if known > limit { throw SystemError("read", subject(), Errno(rawValue: EFBIG)) }
-        var size = known + 1
+        let size = Swift.max(known + 1, 4096)
         var buffer: [UInt8] = []
         while true {
-            size = Swift.max(size, 4096)
-            buffer.reserveCapacity(buffer.count + size)
-            let start = buffer.count
-            buffer.append(contentsOf: repeatElement(0, count: size))
-            let result = buffer.withUnsafeMutableBytes { bytes in
-                bytes.baseAddress.map { zn_read(raw, $0 + start, size) } ?? 0
+            var result = 0
+            // Read to where it stays, which is not filled with zeros first.
+            let part = [UInt8](unsafeUninitializedCapacity: size) { bytes, count in
+                result = bytes.baseAddress.map { zn_read(raw, $0, size) } ?? 0
+                count = Swift.max(result, 0)
             }
-            let count = try check(result, "read", subject())
-            buffer.removeLast(size - count)
+            try check(result, "read", subject())
+            if buffer.isEmpty { buffer = part } else { buffer += part }
             // Files of the kernel's have no size and are read until nothing comes; for others that call is saved.
-            if count == 0 || known > 0 && buffer.count == known { return buffer }
+            if part.isEmpty || known > 0 && buffer.count == known { return buffer }
             if buffer.count > limit { throw SystemError("read", subject(), Errno(rawValue: EFBIG)) }
         }
     }

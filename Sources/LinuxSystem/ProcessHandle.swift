@@ -78,7 +78,7 @@ public struct ProcessStatus: Sendable, Equatable {
 
     /// Reads the status; throws `ENOENT` or `ESRCH` where there is no such process.
     public init(of pid: Int32) throws(SystemError) {
-        let path = "/proc/\(pid)/stat"
+        let path = "/proc/\(Int(pid))/stat"
         let text = try readHostFile(path, limit: 4096)
         // The second field is the command in parentheses and may hold anything; the last `)` ends it.
         guard let close = text.lastIndex(of: UInt8(ascii: ")")) else { throw SystemError("read", path, .invalid) }

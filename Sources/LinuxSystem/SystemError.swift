@@ -29,7 +29,9 @@ public struct SystemError: Error, Sendable, CustomStringConvertible {
 /// Turns the result of a `zn_` call, which is negative for an error, into a value or a thrown error.
 ///
 /// A descriptor or pointer that the kernel finds invalid is a mistake in this program, not in its input: it traps.
-@inline(__always) @discardableResult
+///
+/// `@inlinable`: other modules would call it through witnesses of the integer's type.
+@inlinable @inline(__always) @discardableResult
 public func check<Result: SignedInteger>(
     _ result: Result,
     _ operation: @autoclosure () -> String,
@@ -39,8 +41,8 @@ public func check<Result: SignedInteger>(
     throw failure(CInt(truncatingIfNeeded: -result), operation(), subject())
 }
 
-@inline(never)
-private func failure(_ number: CInt, _ operation: String, _ subject: String) -> SystemError {
+@inline(never) @usableFromInline
+func failure(_ number: CInt, _ operation: String, _ subject: String) -> SystemError {
     let errno = Errno(rawValue: number)
     precondition(errno != .badDescriptor, "\(operation) \(subject): bad descriptor")
     return SystemError(operation, subject, errno)

@@ -54,6 +54,6 @@ struct InsidePath {
     static func split(_ path: String) -> (parent: String, name: String) {
         var parts = path.pathComponents
         guard let name = parts.popLast() else { return ("/", "") }
-        return ("/" + parts.joined(separator: "/"), name)
+        return (parts.absolutePath, name)
     }
 }

@@ -62,7 +62,7 @@ public struct LaunchDescription {
         workingDirectory = plan.process.workingDirectory
         user =
             switch plan.process.user {
-            case .ids(let uid, let gid, _): "\(uid):\(gid)"
+            case .ids(let uid, let gid, _): "\(Int(uid)):\(Int(gid))"
             case .named(let request): request.text
             }
     }

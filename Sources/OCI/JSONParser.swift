@@ -98,6 +98,7 @@ private struct Parser {
             position += 1
             return .object([])
         }
+        // For objects with many members only: a small set costs more than comparing a few names.
         var seen: Set<String> = []
         while true {
             skipSpace()
@@ -105,7 +106,14 @@ private struct Parser {
             let start = position
             let name = try parseString()
             // Two values for one name are read differently by different parsers: refuse them.
-            guard seen.insert(name).inserted else {
+            let isDuplicate: Bool
+            if members.count < 16 {
+                isDuplicate = members.contains { $0.name == name }
+            } else {
+                if seen.isEmpty { for member in members { seen.insert(member.name) } }
+                isDuplicate = !seen.insert(name).inserted
+            }
+            if isDuplicate {
                 throw ParseFailure(offset: start, reason: "duplicate name \"\(name)\"")
             }
             skipSpace()
@@ -171,10 +179,16 @@ private struct Parser {
     mutating func parseString() throws(ParseFailure) -> String {
         position += 1
         let start = position
-        // The common case, a run without escapes, is one validated copy.
-        while let byte = current, byte != UInt8(ascii: "\""), byte != UInt8(ascii: "\\"), byte >= 0x20 { position += 1 }
+        // The common case, a run without escapes, is one copy.
+        var isASCII = true
+        while let byte = current, byte != UInt8(ascii: "\""), byte != UInt8(ascii: "\\"), byte >= 0x20 {
+            if byte >= 0x80 { isASCII = false }
+            position += 1
+        }
         if current == UInt8(ascii: "\"") {
-            let text = try validated(bytes[start..<position])
+            let run = UnsafeBufferPointer(rebasing: bytes[start..<position])
+            // ASCII is valid as it is; the standard library's check is generic and takes longer than all else here.
+            let text = isASCII ? String(decoding: run, as: UTF8.self) : try validated(run)
             position += 1
             return text
         }

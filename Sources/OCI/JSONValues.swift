@@ -59,7 +59,10 @@ extension JSONCodable where Self: FixedWidthInteger {
         self = value
     }
 
-    public func write(to writer: inout JSONWriter) { writer.literal(String(self)) }
+    public func write(to writer: inout JSONWriter) {
+        // By the two widest types: each type's own conversion is code that a start would have to load.
+        writer.literal(Self.isSigned ? String(Int64(self)) : String(UInt64(self)))
+    }
 }
 
 extension Int: JSONCodable {}

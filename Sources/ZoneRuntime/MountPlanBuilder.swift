@@ -49,7 +49,7 @@ struct MountPlanBuilder {
         for part in path.pathComponents where part != "." {
             if part == ".." { _ = parts.popLast() } else { parts.append(part) }
         }
-        return "/" + parts.joined(separator: "/")
+        return parts.absolutePath
     }
 
     private func add(_ mount: Spec.Mount, _ place: String, to plan: inout LaunchPlan) throws(ZoneError) {

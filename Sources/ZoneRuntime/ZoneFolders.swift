@@ -76,7 +76,9 @@ public struct ZoneFolders: Sendable {
         // FNV-1a, 32 bits of it: a name, not a secret.
         var hash: UInt64 = 0xcbf2_9ce4_8422_2325
         for byte in root.utf8 { hash = (hash ^ UInt64(byte)) &* 0x100_0000_01b3 }
-        let digits = String(UInt32(truncatingIfNeeded: hash ^ hash >> 32), radix: 16)
-        return "zonectl-" + String(repeating: "0", count: 8 - digits.count) + digits
+        let folded = hash ^ hash >> 32
+        let digits = Array("0123456789abcdef".utf8)
+        let text = (0..<8).map { digits[Int(folded >> UInt64(28 - 4 * $0) & 15)] }
+        return "zonectl-" + String(decoding: text, as: UTF8.self)
     }
 }

@@ -71,17 +71,18 @@ struct Context: Sendable {
 /// A command's parsed arguments.
 struct Arguments: Sendable {
     private(set) var operands: [String] = []
-    private var values: [String: [String]] = [:]
+    /// In their order. No dictionary: there are few, and the first one of a process is dear, see EngineFace.
+    private var values: [(name: String, value: String)] = []
 
     /// Whether a flag is set; the last mention counts.
-    func flag(_ option: Option) -> Bool { values[option.name]?.last == "true" }
+    func flag(_ option: Option) -> Bool { value(option) == "true" }
 
     /// The last value given.
-    func value(_ option: Option) -> String? { values[option.name]?.last }
+    func value(_ option: Option) -> String? { values.last { $0.name == option.name }?.value }
 
     /// All values given, in their order.
-    func list(_ option: Option) -> [String] { values[option.name] ?? [] }
+    func list(_ option: Option) -> [String] { values.filter { $0.name == option.name }.map { $0.value } }
 
-    mutating func add(_ option: Option, _ value: String) { values[option.name, default: []].append(value) }
+    mutating func add(_ option: Option, _ value: String) { values.append((option.name, value)) }
     mutating func add(operand: String) { operands.append(operand) }
 }

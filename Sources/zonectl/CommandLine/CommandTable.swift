@@ -15,7 +15,7 @@ enum CommandTable {
     /// Finds the verb at the beginning of some words, two words before one.
     static func find(_ words: ArraySlice<String>) -> (command: Command, rest: ArraySlice<String>)? {
         for count in [2, 1] where words.count >= count {
-            let name = words.prefix(count).joined(separator: " ")
+            let name = Array(words.prefix(count)).joined(separator: " ")
             if let command = all.first(where: { $0.names.contains(name) }) { return (command, words.dropFirst(count)) }
         }
         return nil
