@@ -9,6 +9,9 @@ public struct CGroupLayout: Sendable, Equatable {
     public struct Hierarchy: Sendable, Equatable {
         public let controllers: [String]
         public let mountPoint: String
+
+        /// As it appears below /sys/fs/cgroup: `memory`, or `cpu,cpuacct`.
+        var name: String { controllers.count == 1 ? controllers[0] : controllers.joined(separator: ",") }
     }
 
     /// Where version 2 is mounted. With controllers of version 1 beside it (a hybrid host) it has few or none itself,
@@ -43,7 +46,7 @@ public struct CGroupLayout: Sendable, Equatable {
                 if unified == nil { unified = mountPoint }
                 continue
             }
-            let options = String(decoding: fields[dash + 3], as: UTF8.self).split(separator: ",").map(String.init)
+            let options = String(decoding: fields[dash + 3], as: UTF8.self).fields(",")
             let controllers = options.filter { CGroupLayout.knownControllers.contains($0) }
             if !controllers.isEmpty, !legacy.contains(where: { $0.controllers == controllers }) {
                 legacy.append(Hierarchy(controllers: controllers, mountPoint: mountPoint))
@@ -52,7 +55,7 @@ public struct CGroupLayout: Sendable, Equatable {
         self.init(unified: unified, legacy: legacy)
     }
 
-    private static let knownControllers: Set<String> = [
+    private static let knownControllers = [
         "cpu", "cpuacct", "cpuset", "memory", "devices", "freezer", "blkio", "pids", "hugetlb", "net_cls", "net_prio",
         "perf_event", "rdma", "misc",
     ]

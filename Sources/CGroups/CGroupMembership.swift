@@ -19,10 +19,10 @@ struct CGroupMembership: Equatable {
     }
 
     init(text: String) {
-        lines = text.split(separator: "\n").compactMap { line in
-            let parts = line.split(separator: ":", maxSplits: 2, omittingEmptySubsequences: false)
-            guard parts.count == 3, parts[2].hasPrefix("/") else { return nil }
-            return Line(controllers: parts[1].split(separator: ",").map(String.init), path: String(parts[2]))
+        lines = text.fields("\n").compactMap { line in
+            let (controllers, path) = (line.halves(":").1 ?? "").halves(":")
+            guard let path, path.isAbsolutePath else { return nil }
+            return Line(controllers: controllers.fields(","), path: path)
         }
     }
 

@@ -20,7 +20,7 @@ public enum CGroups {
     ) throws(SystemError) -> any CGroupManager {
         if layout.isUnified { return manager(layout, path: path) }
         let asked = try asked(resources, layout)
-        return LegacyCGroups(layout: layout, path: path, wanted: LegacyCGroups.always.union(asked))
+        return LegacyCGroups(layout: layout, path: path, wanted: LegacyCGroups.always + asked)
     }
 
     /// For bundles, with statistics of everything: every controller of version 2 that the host passes on; of version 1
@@ -40,11 +40,10 @@ public enum CGroups {
         if layout.isUnified, let unified = layout.unified {
             return UnifiedCGroup(root: unified, path: path, wanted: UnifiedCGroup.engine)
         }
-        var wanted = LegacyCGroups.always.union(try asked(resources, layout)).union(["blkio"])
+        var wanted = LegacyCGroups.always + ["blkio"] + (try asked(resources, layout))
         if isNamed {
-            wanted.formUnion(LegacyCGroups.engine)
-            wanted.insert("cpuset")
-            wanted.formUnion(LegacyCGroups.limited(layout, path, besides: wanted))
+            wanted += LegacyCGroups.engine + ["cpuset"]
+            wanted += LegacyCGroups.limited(layout, path, besides: wanted)
         }
         return LegacyCGroups(layout: layout, path: path, wanted: wanted)
     }
@@ -57,7 +56,7 @@ public enum CGroups {
     /// Where a zone's groups can be, whatever limits it was started with: for one whose record is lost.
     public static func everyPossible(_ layout: CGroupLayout, path: String) -> [CGroupDirectory] {
         let legacy = layout.legacy.map {
-            CGroupDirectory(hierarchy: $0.controllers.joined(separator: ","), path: "\($0.mountPoint)/\(path)")
+            CGroupDirectory(hierarchy: $0.name, path: "\($0.mountPoint)/\(path)")
         }
         return legacy + (layout.unified.map { [CGroupDirectory(hierarchy: "", path: "\($0)/\(path)")] } ?? [])
     }

@@ -15,11 +15,31 @@ struct DeviceLines {
         let text: String
     }
 
+    private struct Access: OptionSet {
+        let rawValue: UInt8
+
+        /// Letters of `rwm`, which are checked already.
+        init(_ letters: String) {
+            self.init()
+            for (index, letter) in "rwm".utf8.enumerated() where letters.utf8.contains(letter) {
+                insert(Access(rawValue: 1 << UInt8(index)))
+            }
+        }
+
+        init(rawValue: UInt8) { self.rawValue = rawValue }
+
+        static let all = Access("rwm")
+
+        var text: String {
+            (contains(Access("r")) ? "r" : "") + (contains(Access("w")) ? "w" : "") + (contains(Access("m")) ? "m" : "")
+        }
+    }
+
     private struct Exception {
-        let type: Character
+        let type: String
         let major: Int64?
         let minor: Int64?
-        var access: Set<Character>
+        var access: Access
 
         func overlaps(_ other: Exception) -> Bool {
             type == other.type && !access.isDisjoint(with: other.access)
@@ -34,7 +54,7 @@ struct DeviceLines {
         /// `c 1:3 rwm`, with `*` for any number.
         var text: String {
             let number = { (value: Int64?) in value.map { String($0) } ?? "*" }
-            return "\(type) \(number(major)):\(number(minor)) \(String("rwm".filter(access.contains)))"
+            return "\(type) \(number(major)):\(number(minor)) \(access.text)"
         }
     }
 
@@ -51,16 +71,16 @@ struct DeviceLines {
     private mutating func append(_ rule: Spec.DeviceRule) throws(SystemError) {
         try DeviceController.verify(rule)
         let any = { (value: Int64?) -> Int64? in value.flatMap { $0 < 0 ? nil : $0 } }
-        let access = Set(rule.access ?? "rwm")
+        let access = Access(rule.access ?? "rwm")
         let type = rule.type ?? "a"
-        if type == "a", any(rule.major) == nil, any(rule.minor) == nil, access.count == 3 {
+        if type == "a", any(rule.major) == nil, any(rule.minor) == nil, access == .all {
             lines.append(Line(allow: rule.allow, text: "a"))
             allowsByDefault = rule.allow
             isKnown = true
             exceptions = []
             return
         }
-        let types: [Character] = type == "a" ? ["b", "c"] : type == "b" ? ["b"] : ["c"]
+        let types: [String] = type == "a" ? ["b", "c"] : type == "b" ? ["b"] : ["c"]
         for type in types {
             let exception = Exception(type: type, major: any(rule.major), minor: any(rule.minor), access: access)
             if rule.allow == allowsByDefault {

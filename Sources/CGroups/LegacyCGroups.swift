@@ -8,21 +8,20 @@ import OCI
 struct LegacyCGroups: CGroupManager {
     /// Used for every zone: fair shares of CPU, accounting of memory, the device filter, a count of tasks. The others
     /// are made only when a limit needs them, as every group costs a start some 50 µs.
-    static let always: Set<String> = ["cpu", "memory", "devices", "pids"]
+    static let always = ["cpu", "memory", "devices", "pids"]
     /// Used for every zone of an engine: besides, what its readers of statistics look at.
-    static let engine: Set<String> = always.union(["cpuacct", "blkio", "freezer"])
+    static let engine = always + ["cpuacct", "blkio", "freezer"]
 
     let directories: [CGroupDirectory]
     /// `nil` for groups that were recorded earlier: the host is looked at when it is needed.
     private let layout: CGroupLayout?
 
-    init(layout: CGroupLayout, path: String, wanted: Set<String>) {
+    init(layout: CGroupLayout, path: String, wanted: [String]) {
         var wanted = wanted
         // The hybrid host's version 2 group freezes and accounts for CPU time, else these two do.
-        if layout.unified == nil { wanted.formUnion(["freezer", "cpuacct"]) }
-        var directories = layout.legacy.filter { !wanted.isDisjoint(with: $0.controllers) }.map { hierarchy in
-            CGroupDirectory(
-                hierarchy: hierarchy.controllers.joined(separator: ","), path: "\(hierarchy.mountPoint)/\(path)")
+        if layout.unified == nil { wanted += ["freezer", "cpuacct"] }
+        var directories = layout.legacy.filter { $0.controllers.contains(where: wanted.contains) }.map { hierarchy in
+            CGroupDirectory(hierarchy: hierarchy.name, path: "\(hierarchy.mountPoint)/\(path)")
         }
         if let unified = layout.unified {
             directories.append(CGroupDirectory(hierarchy: "", path: "\(unified)/\(path)"))
@@ -32,9 +31,9 @@ struct LegacyCGroups: CGroupManager {
     }
 
     /// The controllers of the other hierarchies in which the first group of `path` exists.
-    static func limited(_ layout: CGroupLayout, _ path: String, besides wanted: Set<String>) -> [String] {
-        let first = path.split(separator: "/").first ?? ""
-        let others = layout.legacy.filter { wanted.isDisjoint(with: $0.controllers) }
+    static func limited(_ layout: CGroupLayout, _ path: String, besides wanted: [String]) -> [String] {
+        let first = path.pathComponents.first ?? ""
+        let others = layout.legacy.filter { !$0.controllers.contains(where: wanted.contains) }
         return others.filter { (try? FileStatus.of("\($0.mountPoint)/\(first)")) != nil }.flatMap(\.controllers)
     }
 
@@ -128,7 +127,7 @@ struct LegacyCGroups: CGroupManager {
             return nil
         }
         let path = "\(hierarchy.mountPoint)/\(try relativePath(layout))"
-        let directory = CGroupDirectory(hierarchy: hierarchy.controllers.joined(separator: ","), path: path)
+        let directory = CGroupDirectory(hierarchy: hierarchy.name, path: path)
         // Limits first, so that nothing runs in the group without them.
         let isNew = try CGroupFiles.make(path)
         do throws(SystemError) {
@@ -171,9 +170,7 @@ struct LegacyCGroups: CGroupManager {
                 directory.hierarchy.isEmpty
                 ? layout.unified
                 : layout.legacy.first { $0.controllers == directory.controllers }?.mountPoint
-            if let point, directory.path.hasPrefix(point + "/") {
-                return String(directory.path.dropFirst(point.count + 1))
-            }
+            if let point, let path = directory.path.after(point + "/") { return path }
         }
         throw SystemError("find", "the zone's groups among this host's hierarchies", .noEntry)
     }

@@ -500,16 +500,32 @@ const char *zn_commit(void) { return (const char *)commit; }
 
 
 // The kernel lays the arguments out one after another, and the environment behind them; libc hands both to constructors.
+static int argument_count;
+static char **all_arguments;
 static char *first_argument;
 static size_t arguments_length;
 static size_t all_length;
 __attribute__((constructor)) static void remember_arguments(int argc, char **argv, char **envp) {
+    argument_count = argc;
+    all_arguments = argv;
     if (argc < 1) return;
     char *last = argv[argc - 1];
     first_argument = argv[0];
     arguments_length = all_length = (size_t)(last - first_argument) + strlen(last);
     for (; *envp; envp++) last = *envp;
     if (last > first_argument) all_length = (size_t)(last - first_argument) + strlen(last);
+}
+int zn_argument_count(void) { return argument_count; }
+char **zn_arguments(void) { return all_arguments; }
+// What the Swift runtime asks for CommandLine's sake. Its own object finds the arguments by reading and parsing
+// /proc/self/maps before main, whether anybody asks or not: with these two defined it is not linked.
+__attribute__((visibility("hidden"))) char **_swift_stdlib_getUnsafeArgvArgc(int *count) {
+    *count = argument_count;
+    return all_arguments;
+}
+__attribute__((visibility("hidden"))) void _swift_stdlib_overrideUnsafeArgvArgc(char **arguments, int count) {
+    all_arguments = arguments;
+    argument_count = count;
 }
 void zn_hide_arguments(const char *name) {
     if (!first_argument) return;

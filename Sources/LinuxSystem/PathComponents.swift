@@ -8,6 +8,9 @@ extension String {
     /// characters would overlook `..` or `proc` before it.
     public var pathComponents: [String] { fields("/") }
 
+    /// Whether it begins at the root.
+    public var isAbsolutePath: Bool { utf8.first == UInt8(ascii: "/") }
+
     /// What is between separators, without empty fields; by bytes, as the kernel writes its files.
     public func fields(_ separator: Unicode.Scalar) -> [String] {
         let separator = UInt8(ascii: separator)

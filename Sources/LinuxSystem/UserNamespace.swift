@@ -32,8 +32,8 @@ public enum UserNamespace {
 
     static func parse(_ text: String) throws(SystemError) -> [Range] {
         var ranges: [Range] = []
-        for line in text.split(separator: "\n") {
-            let numbers = line.split(separator: " ").map { UInt32($0) }
+        for line in text.fields("\n") {
+            let numbers = line.fields(" ").map { UInt32($0) }
             guard numbers.count == 3, let inside = numbers[0], let outside = numbers[1], let count = numbers[2] else {
                 throw SystemError("read", "id map", .invalid)
             }

@@ -46,7 +46,7 @@ struct InsidePath {
         }
         let made = find(path, noSymlinks: noSymlinks)
         guard made == -ENOENT, !noSymlinks, let target = try? owner.readLink(name) else { return made }
-        let next = target.hasPrefix("/") ? target : "\(parentPath)/\(target)"
+        let next = target.isAbsolutePath ? target : "\(parentPath)/\(target)"
         return findOrMake(next, directory: directory, noSymlinks: false, links: links + 1)
     }
 

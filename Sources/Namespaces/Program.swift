@@ -10,8 +10,7 @@ enum ProgramSearch {
     /// The value of PATH in an environment, or what execvp(3) takes without one.
     static func path(in environment: [String]) -> String {
         let name = "PATH="
-        guard let entry = environment.last(where: { $0.hasPrefix(name) }) else { return "/bin:/usr/bin" }
-        return String(entry.dropFirst(name.count))
+        return environment.last { $0.after(name) != nil }?.after(name) ?? "/bin:/usr/bin"
     }
 }
 
@@ -23,16 +22,21 @@ struct Program: ~Copyable {
 
     init(_ process: ProcessPlan, home: String?) {
         var variables = process.environment
-        if !variables.contains(where: { $0.hasPrefix("HOME=") }) { variables.append("HOME=\(home ?? "/")") }
+        if !variables.contains(where: { $0.after("HOME=") != nil }) { variables.append("HOME=\(home ?? "/")") }
         let name = process.arguments.first ?? ""
         if name.contains("/") || name.isEmpty {
             candidates = [Array(name.utf8CString)]
         } else {
             let path = ProgramSearch.path(in: process.environment)
-            candidates = path.split(separator: ":", omittingEmptySubsequences: false).map { directory in
+            var found: [[CChar]] = []
+            var rest: String? = path
+            while let left = rest {
+                let directory: String
+                (directory, rest) = left.halves(":")
                 // An empty entry is the working directory: execvp(3).
-                Array((directory.isEmpty ? "./\(name)" : "\(directory)/\(name)").utf8CString)
+                found.append(Array((directory.isEmpty ? "./\(name)" : "\(directory)/\(name)").utf8CString))
             }
+            candidates = found
         }
         arguments = CStringVector(process.arguments)
         environment = CStringVector(variables)

@@ -32,7 +32,7 @@ struct Bundle {
         do throws(ZoneError) { try SpecRules.check(spec) } catch { throw error.inside(file) }
         guard let root = spec.root else { throw ZoneError(.invalid, "\(file): root: is missing") }
         rootfs = try Bundle.absolute(
-            root.path.hasPrefix("/") ? root.path : "\(path)/\(root.path)", "\(file): root.path")
+            root.path.isAbsolutePath ? root.path : "\(path)/\(root.path)", "\(file): root.path")
         let status = try attempting("\(file): root.path") { () throws(SystemError) in try FileStatus.of(rootfs) }
         guard status.kind == .directory else {
             throw ZoneError(.invalid, "\(file): root.path: \(rootfs) is not a directory")
@@ -45,7 +45,7 @@ struct Bundle {
             throw ZoneError(what, SystemError("open", path, Errno(rawValue: errno)))
         }
         defer { free(resolved) }
-        return String(cString: resolved)
+        return String(validatingCString: resolved) ?? path
     }
 }
 
@@ -72,7 +72,7 @@ enum SpecRules {
         guard spec.annotations[""] == nil else { throw ZoneError(.invalid, "annotations: one has no name") }
         if let path = spec.root?.path, path.isEmpty { throw ZoneError(.invalid, "root.path: is empty") }
         for (name, paths) in [("maskedPaths", linux.maskedPaths), ("readonlyPaths", linux.readonlyPaths)] {
-            for path in paths where !path.hasPrefix("/") {
+            for path in paths where !path.isAbsolutePath {
                 throw ZoneError(.invalid, "linux.\(name): \"\(path)\" is not an absolute path")
             }
         }
@@ -81,7 +81,7 @@ enum SpecRules {
     }
 
     static func check(_ process: Spec.Process) throws(ZoneError) {
-        guard process.cwd.hasPrefix("/") else {
+        guard process.cwd.isAbsolutePath else {
             throw ZoneError(.invalid, "process.cwd: \"\(process.cwd)\" is not an absolute path")
         }
         guard let first = process.args.first else { throw ZoneError(.invalid, "process.args: is empty") }
@@ -98,12 +98,13 @@ enum SpecRules {
 
     /// Any version 1 may be asked for: what it does not know it does not say (config.md "Specification version").
     private static func checkVersion(_ text: String) throws(ZoneError) {
-        let core = text.prefix { $0 != "-" && $0 != "+" }
-        let parts = core.split(separator: ".", omittingEmptySubsequences: false)
-        guard parts.count == 3, parts.allSatisfy({ UInt32($0) != nil && $0.first != "+" }) else {
+        // What follows a - or a + says which build it is.
+        let (major, following) = text.halves("+").0.halves("-").0.halves(".")
+        let (minor, patch) = (following ?? "").halves(".")
+        guard [major, minor, patch ?? ""].allSatisfy({ UInt32($0) != nil }) else {
             throw ZoneError(.invalid, "ociVersion: \"\(text)\" is not a version such as \(Spec.version)")
         }
-        guard parts[0] == "1" else {
+        guard major == "1" else {
             throw ZoneError(
                 .unsupported, "ociVersion: \(text) is not supported, versions from 1.0.0 to \(Spec.version) are")
         }
@@ -144,7 +145,7 @@ enum SpecRules {
         ]
         for (name, list) in kinds {
             for (index, hook) in list.enumerated() {
-                guard hook.path.hasPrefix("/") else {
+                guard hook.path.isAbsolutePath else {
                     throw ZoneError(.invalid, "hooks.\(name)[\(index)].path: \"\(hook.path)\" is not an absolute path")
                 }
                 guard hook.timeout.map({ $0 > 0 && $0 <= 1 << 31 }) ?? true else {

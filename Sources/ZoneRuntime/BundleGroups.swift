@@ -33,7 +33,7 @@ struct BundleGroups {
             {
             case .group(let path):
                 return try CGroups.engineManager(
-                    layout, path: path, for: resources, isNamed: linux.cgroupsPath?.hasPrefix("/") ?? false)
+                    layout, path: path, for: resources, isNamed: linux.cgroupsPath?.isAbsolutePath ?? false)
             case .unit(let slice, let prefix, let name):
                 let scope = try SystemdScope(
                     layout, slice: slice, prefix: prefix, name: name, user: Rootless.user,

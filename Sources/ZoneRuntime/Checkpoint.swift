@@ -68,7 +68,7 @@ struct CheckpointDump: ~Copyable {
         if let parent = request.parentPath {
             try session.withImages { (folder) throws(SystemError) in
                 _ = try Descriptor.open(
-                    parent.hasPrefix("/") ? parent : "/proc/self/fd/\(folder.raw)/\(parent)", [.path, .directory])
+                    parent.isAbsolutePath ? parent : "/proc/self/fd/\(folder.raw)/\(parent)", [.path, .directory])
             }
             message.add(CriuSession.Field.parent, parent)
         }

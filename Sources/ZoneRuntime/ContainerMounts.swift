@@ -142,7 +142,7 @@ struct ContainerMounts: ~Copyable {
             if error.errno == .noEntry { return "" }
             throw error
         }
-        guard text.hasPrefix("/") else { return text }
+        guard text.isAbsolutePath else { return text }
         let mount = try ContainerMounts.number(in: "/proc/\(pid)/fdinfo/\(number)")
         if mounts.entry(mount) != nil { return text }
         let file = try FileStatus.of("/proc/\(pid)/fd/\(number)")

@@ -37,7 +37,7 @@ enum DevicePlanBuilder {
     }
 
     static func plan(_ device: Spec.Device, _ place: String) throws(ZoneError) -> DevicePlan {
-        guard device.path.hasPrefix("/"), !device.path.pathComponents.isEmpty else {
+        guard device.path.isAbsolutePath, !device.path.pathComponents.isEmpty else {
             throw ZoneError(.invalid, "\(place).path: \"\(device.path)\" is not an absolute path")
         }
         let kind: DevicePlan.Kind

@@ -1,6 +1,7 @@
 // SPDX-License-Identifier: Apache-2.0
 // SPDX-FileCopyrightText: ZoneRuntime authors
 
+import LinuxSystem
 import Namespaces
 import OCI
 
@@ -57,23 +58,29 @@ struct MountOptions: Equatable {
 
     /// Options of one mount. Each also exists with an `r` before it, for the mount and all below it, but for
     /// `superblock` and `nothing`.
-    private static let meanings: [String: Meaning] = [
-        "ro": .set(.readOnly), "rw": .clear(.readOnly),
-        "nosuid": .set(.noSuid), "suid": .clear(.noSuid),
-        "nodev": .set(.noDevices), "dev": .clear(.noDevices),
-        "noexec": .set(.noExecution), "exec": .clear(.noExecution),
-        "nodiratime": .set(.noDirectoryAccessTime), "diratime": .clear(.noDirectoryAccessTime),
-        "nosymfollow": .set(.noSymlinks), "symfollow": .clear(.noSymlinks),
-        "noatime": .accessTime(.noAccessTime), "atime": .leaveAccessTime(.noAccessTime),
-        "strictatime": .accessTime(.strictAccessTime), "nostrictatime": .leaveAccessTime(.strictAccessTime),
-        "relatime": .accessTime([]), "norelatime": .leaveAccessTime([]),
-        "private": .propagation(.private), "shared": .propagation(.shared), "slave": .propagation(.slave),
-        "unbindable": .propagation(.unbindable),
-        "sync": .superblock, "async": .superblock, "dirsync": .superblock, "mand": .superblock, "nomand": .superblock,
-        "lazytime": .superblock, "nolazytime": .superblock,
+    private static let meanings: [(name: String, meaning: Meaning)] = [
+        ("ro", .set(.readOnly)), ("rw", .clear(.readOnly)),
+        ("nosuid", .set(.noSuid)), ("suid", .clear(.noSuid)),
+        ("nodev", .set(.noDevices)), ("dev", .clear(.noDevices)),
+        ("noexec", .set(.noExecution)), ("exec", .clear(.noExecution)),
+        ("nodiratime", .set(.noDirectoryAccessTime)), ("diratime", .clear(.noDirectoryAccessTime)),
+        ("nosymfollow", .set(.noSymlinks)), ("symfollow", .clear(.noSymlinks)),
+        ("noatime", .accessTime(.noAccessTime)), ("atime", .leaveAccessTime(.noAccessTime)),
+        ("strictatime", .accessTime(.strictAccessTime)), ("nostrictatime", .leaveAccessTime(.strictAccessTime)),
+        ("relatime", .accessTime([])), ("norelatime", .leaveAccessTime([])),
+        ("private", .propagation(.private)), ("shared", .propagation(.shared)), ("slave", .propagation(.slave)),
+        ("unbindable", .propagation(.unbindable)),
+        ("sync", .superblock), ("async", .superblock), ("dirsync", .superblock), ("mand", .superblock),
+        ("nomand", .superblock),
+        ("lazytime", .superblock), ("nolazytime", .superblock),
         // Of these fsconfig(2) knows nothing: messages to the log, and a counter that file systems keep by themselves.
-        "silent": .nothing, "loud": .nothing, "noiversion": .nothing, "defaults": .nothing, "notmpcopyup": .nothing,
+        ("silent", .nothing), ("loud", .nothing), ("noiversion", .nothing), ("defaults", .nothing),
+        ("notmpcopyup", .nothing),
     ]
+
+    private static func meaning(of option: String) -> Meaning? {
+        meanings.first { $0.name == option }?.meaning
+    }
 
     /// Every option that is not a file system's own, for `features` (features.md "mountOptions").
     static var known: [String] {
@@ -108,8 +115,8 @@ struct MountOptions: Equatable {
     }
 
     private mutating func add(_ option: String) throws(ZoneError) {
-        if let meaning = MountOptions.meanings[option] { return apply(meaning, option, isRecursive: false) }
-        if option.hasPrefix("r"), let meaning = MountOptions.meanings[String(option.dropFirst())] {
+        if let meaning = MountOptions.meaning(of: option) { return apply(meaning, option, isRecursive: false) }
+        if let rest = option.after("r"), let meaning = MountOptions.meaning(of: rest) {
             switch meaning {
             case .superblock, .nothing: break
             default: return apply(meaning, option, isRecursive: true)
@@ -126,9 +133,8 @@ struct MountOptions: Equatable {
         case "": throw ZoneError(.invalid, "an empty mount option")
         default:
             // By bytes: to Swift a = with a combining mark after it is another character.
-            let parts = option.utf8.split(separator: UInt8(ascii: "="), maxSplits: 1, omittingEmptySubsequences: false)
-                .map { String(Substring($0)) }
-            data.append(Data(key: parts[0], value: parts.count == 2 ? parts[1] : nil))
+            let (key, value) = option.halves("=")
+            data.append(Data(key: key, value: value))
         }
     }
 

@@ -17,7 +17,7 @@ struct MountPlanBuilder {
 
     /// File systems that show the namespaces of who mounts them, or hold nothing: the child makes them. All others
     /// need a device or a path of the host's, so the parent does.
-    private static let ofTheZone: Set = [
+    private static let ofTheZone = [
         "proc", "sysfs", "tmpfs", "ramfs", "devpts", "mqueue", "hugetlbfs", "binfmt_misc", "securityfs", "debugfs",
         "tracefs", "configfs", "fusectl", "bpf", "pstore", "efivarfs", "rpc_pipefs", "selinuxfs", "devtmpfs",
     ]
@@ -55,7 +55,7 @@ struct MountPlanBuilder {
     private func add(_ mount: Spec.Mount, _ place: String, to plan: inout LaunchPlan) throws(ZoneError) {
         guard !mount.destination.isEmpty else { throw ZoneError(.invalid, "\(place).destination: is empty") }
         var target = mount.destination
-        if !target.hasPrefix("/") {
+        if !target.isAbsolutePath {
             // config.md "Mounts": old, but to be taken as below the root.
             warn("\(place).destination: \"\(target)\" is not an absolute path: /\(target) is meant")
             target = "/" + target
@@ -210,7 +210,7 @@ struct MountPlanBuilder {
     }
 
     private func hostPath(_ path: String, _ place: String) throws(ZoneError) -> String {
-        if path.hasPrefix("/") { return path }
+        if path.isAbsolutePath { return path }
         guard !path.isEmpty, let bundle else {
             throw ZoneError(.invalid, "\(place): source \"\(path)\" is not an absolute path")
         }

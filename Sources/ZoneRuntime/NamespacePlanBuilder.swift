@@ -56,7 +56,7 @@ enum NamespacePlanBuilder {
         _ place: String,
         _ plan: inout LaunchPlan
     ) throws(ZoneError) {
-        guard path.hasPrefix("/") else {
+        guard path.isAbsolutePath else {
             throw ZoneError(.invalid, "\(place).path: \"\(path)\" is not an absolute path")
         }
         let file = try attempting("\(place).path") { () throws(SystemError) in

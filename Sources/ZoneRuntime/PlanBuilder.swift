@@ -53,7 +53,7 @@ struct PlanBuilder {
         isAdded: Bool = false,
         warn: (String) -> Void = { _ in }
     ) throws(ZoneError) -> ProcessPlan {
-        guard process.cwd.hasPrefix("/") else {
+        guard process.cwd.isAbsolutePath else {
             throw ZoneError(.invalid, "process.cwd: \"\(process.cwd)\" is not an absolute path")
         }
         var plan = ProcessPlan()

@@ -181,7 +181,7 @@ struct Restore: ~Copyable {
                     .invalid, "restore: the checkpoint has a bind mount at \(destination), and config.json has none")
             }
             let source = entry.source ?? ""
-            return (source.hasPrefix("/") ? source : "\(bundle.path)/\(source)") + mount.below
+            return (source.isAbsolutePath ? source : "\(bundle.path)/\(source)") + mount.below
         }
         if let hierarchy = mount.hierarchy {
             let found = groups.directories.first { directory in

@@ -53,7 +53,7 @@ public enum Rootless {
         // By its path: /proc/self/exe leads to the mount of the namespace that was left, which nobody here may copy.
         var buffer = [CChar](repeating: 0, count: Int(PATH_MAX) + 1)
         let length = zn_readlinkat(AT_FDCWD, "/proc/self/exe", &buffer, Int(PATH_MAX))
-        let result = length < 0 ? CInt(length) : zn_execve(buffer, CommandLine.unsafeArgv, environ)
+        let result = length < 0 ? CInt(length) : zn_execve(buffer, zn_arguments(), environ)
         throw ZoneError("execute zonectl again", SystemError("execve", "zonectl", Errno(rawValue: -result)))
     }
 

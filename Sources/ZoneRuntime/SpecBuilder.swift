@@ -65,7 +65,7 @@ struct SpecBuilder {
         process.env = environment()
         let directory = definition.workingDirectory ?? image.workingDir ?? ""
         process.cwd = directory.isEmpty ? "/" : directory
-        guard process.cwd.hasPrefix("/") else {
+        guard process.cwd.isAbsolutePath else {
             throw ZoneError(
                 .invalid, "working directory \"\(process.cwd)\" is not an absolute path", hint: "it must begin with '/'"
             )

@@ -20,7 +20,7 @@ extension ZoneDefinition {
     /// zone's own tools and our masks rely on.
     public static func mountTarget(_ path: String, _ option: String) throws(ZoneError) -> String {
         let parts = path.pathComponents
-        guard path.hasPrefix("/"), !parts.isEmpty, !parts.contains(".."), !parts.contains(".") else {
+        guard path.isAbsolutePath, !parts.isEmpty, !parts.contains(".."), !parts.contains(".") else {
             throw ZoneError(
                 .invalid, "\(option): target \"\(path)\" is not an absolute path in the zone",
                 hint: "it must begin with '/', be more than that, and hold no '..'")

@@ -32,7 +32,7 @@ public struct ZoneFolders: Sendable {
     private static func variable(_ name: String) -> String? {
         guard let value = getenv(name) else { return nil }
         let text = String(cString: value)
-        return text.hasPrefix("/") ? text : nil
+        return text.isAbsolutePath ? text : nil
     }
 
     public let root: String
@@ -40,13 +40,13 @@ public struct ZoneFolders: Sendable {
 
     /// Takes absolute paths.
     public init(root: String, store: String) throws(ZoneError) {
-        for (option, path) in [("--root", root), ("--store", store)] where !path.hasPrefix("/") {
+        for (option, path) in [("--root", root), ("--store", store)] where !path.isAbsolutePath {
             throw ZoneError(.invalid, "\(option) \"\(path)\" is not an absolute path")
         }
         self.root = ZoneFolders.normalized(root)
         self.store = ZoneFolders.normalized(store)
         // A zone's name is a folder's in both: it must not be able to mean anything else there.
-        let isNested = "\(self.root)/".hasPrefix("\(self.store)/") || "\(self.store)/".hasPrefix("\(self.root)/")
+        let isNested = "\(self.root)/".after("\(self.store)/") != nil || "\(self.store)/".after("\(self.root)/") != nil
         if self.root == "/" || self.store == "/" || isNested {
             throw ZoneError(
                 .invalid, "--root \(self.root) and --store \(self.store) must be two folders, neither inside the other")

@@ -17,7 +17,7 @@ enum Main {
         do throws(ZoneError) {
             let words = try words()
             StandardStream.closeOthers(keeping: EngineOption.preserved(words))
-            let program = CommandLine.unsafeArgv[0].map { String(cString: $0) } ?? ""
+            let program = zn_arguments()[0].flatMap { String(validatingCString: $0) } ?? ""
             if EngineFace.isCalled(by: program) { return EngineFace.run(words[...], program) }
             return try dispatch(words[...], program)
         } catch {
@@ -30,8 +30,8 @@ enum Main {
     /// and a name that is silently changed is worse than an error.
     private static func words() throws(ZoneError) -> [String] {
         var words: [String] = []
-        for index in 1..<max(1, Int(CommandLine.argc)) {
-            guard let bytes = CommandLine.unsafeArgv[index] else { break }
+        for index in 1..<max(1, Int(zn_argument_count())) {
+            guard let bytes = zn_arguments()[index] else { break }
             guard let word = String(validatingCString: bytes) else {
                 throw ZoneError(.invalid, "word \(index) of the command is not valid UTF-8: \(String(cString: bytes))")
             }

@@ -50,11 +50,12 @@ final class LiveTests {
         return pid
     }
 
-    private func engine(_ name: String, _ change: (inout Spec.Resources) -> Void = { _ in }) throws -> any CGroupManager
-    {
+    private func engine(
+        _ name: String, isNamed: Bool = false, _ change: (inout Spec.Resources) -> Void = { _ in }
+    ) throws -> any CGroupManager {
         var resources = Spec.Resources()
         change(&resources)
-        let groups = try CGroups.engineManager(layout, path: "\(parent)/\(name)", for: resources)
+        let groups = try CGroups.engineManager(layout, path: "\(parent)/\(name)", for: resources, isNamed: isNamed)
         try groups.create(resources)
         return groups
     }
@@ -192,7 +193,7 @@ final class LiveTests {
     }
 
     @Test(arguments: [true, false]) func freezesAndThaws(_ unified: Bool) throws {
-        let all = try engine("frozen\(unified)")
+        let all = try engine("frozen\(unified)", isNamed: true)
         let directories = all.directories.filter { unified == $0.hierarchy.isEmpty }
         try #require(!directories.isEmpty)
         let groups = CGroups.manager(recorded: directories)

@@ -200,6 +200,11 @@ uint64_t zn_tiocgptpeer(void);
 /// The commit that the executable was built from; `make build` writes it into a section of the finished file.
 const char *_Nonnull zn_commit(void);
 
+/// The words that the program was called with, the last followed by NULL: argv. The standard library's own reads them from
+/// /proc, and before main.
+int zn_argument_count(void);
+char *_Nullable *_Nonnull zn_arguments(void);
+
 /// Overwrites the arguments and the environment that /proc shows of the calling process.
 void zn_hide_arguments(const char *_Nonnull name);
 

@@ -1,6 +1,7 @@
 // SPDX-License-Identifier: Apache-2.0
 // SPDX-FileCopyrightText: ZoneRuntime authors
 
+import LinuxSystem
 import ZoneRuntime
 
 /// Parses words against a table of options, in the GNU style that docker's users know.
@@ -23,12 +24,12 @@ struct ArgumentParser {
                 rest.forEach { arguments.add(operand: $0) }
                 break
             }
-            if word.hasPrefix("--") {
-                try parseLong(word.dropFirst(2), &rest, &arguments)
-            } else if takesSingleDash, isLong(word) {
-                try parseLong(word.dropFirst(), &rest, &arguments)
-            } else if word.hasPrefix("-"), word != "-", !(takesSingleDash && Int(word) != nil) {
-                try parseShort(word, &rest, &arguments)
+            if let long = word.after("--") {
+                try parseLong(long, &rest, &arguments)
+            } else if takesSingleDash, let long = word.after("-"), isLong(long) {
+                try parseLong(long, &rest, &arguments)
+            } else if let letters = word.after("-"), !letters.isEmpty, !(takesSingleDash && Int(word) != nil) {
+                try parseShort(letters, &rest, &arguments)
             } else {
                 arguments.add(operand: word)
                 if endsOptionsAtOperand {
@@ -42,20 +43,17 @@ struct ArgumentParser {
 
     /// `-bundle` or `-bundle=DIR`: one dash before the whole name of an option of more than one letter.
     private func isLong(_ word: String) -> Bool {
-        guard word.hasPrefix("-") else { return false }
-        let name = word.dropFirst().prefix { $0 != "=" }
-        return name.count > 1 && options.contains { $0.name == name }
+        let (name, _) = word.halves("=")
+        return name.utf8.count > 1 && options.contains { $0.name == name }
     }
 
     private func parseLong(
-        _ word: Substring,
+        _ word: String,
         _ rest: inout ArraySlice<String>,
         _ arguments: inout Arguments
     ) throws(ZoneError) {
-        let parts = word.split(separator: "=", maxSplits: 1, omittingEmptySubsequences: false)
-        let name = String(parts.first ?? "")
+        let (name, given) = word.halves("=")
         guard let option = options.first(where: { $0.name == name }) else { throw unknown("--\(name)") }
-        let given = parts.count == 2 ? String(parts[1]) : nil
         switch option.kind {
         case .flag: arguments.add(option, try truth(given ?? "true", of: "--\(name)"))
         case .value(let valueName):
@@ -70,19 +68,20 @@ struct ArgumentParser {
         _ rest: inout ArraySlice<String>,
         _ arguments: inout Arguments
     ) throws(ZoneError) {
-        var letters = word.dropFirst()
+        var letters = word.unicodeScalars[...]
         while let letter = letters.popFirst() {
             guard let option = options.first(where: { $0.short == letter }) else { throw unknown("-\(letter)") }
+            let following = String(letters)
             switch option.kind {
             case .flag:
-                if letters.first == "=" {
-                    arguments.add(option, try truth(String(letters.dropFirst()), of: "-\(letter)"))
+                if let value = following.after("=") {
+                    arguments.add(option, try truth(value, of: "-\(letter)"))
                     return
                 }
                 arguments.add(option, "true")
             case .value(let valueName):
-                if letters.first == "=" { letters.removeFirst() }
-                guard let value = letters.isEmpty ? rest.popFirst() : String(letters) else {
+                let given = following.after("=") ?? following
+                guard let value = given.isEmpty ? rest.popFirst() : given else {
                     throw missingValue("-\(letter)", valueName)
                 }
                 arguments.add(option, value)

@@ -13,21 +13,21 @@ struct Option: Sendable {
     }
 
     let name: String
-    let short: Character?
+    let short: Unicode.Scalar?
     let kind: Kind
     let help: String
     /// Whether it may be given more than once; of others the last one counts.
     let repeats: Bool
 
-    static func flag(_ name: String, _ short: Character? = nil, _ help: String) -> Option {
+    static func flag(_ name: String, _ short: Unicode.Scalar? = nil, _ help: String) -> Option {
         Option(name: name, short: short, kind: .flag, help: help, repeats: false)
     }
 
-    static func value(_ name: String, _ short: Character? = nil, _ valueName: String, _ help: String) -> Option {
+    static func value(_ name: String, _ short: Unicode.Scalar? = nil, _ valueName: String, _ help: String) -> Option {
         Option(name: name, short: short, kind: .value(valueName), help: help, repeats: false)
     }
 
-    static func list(_ name: String, _ short: Character? = nil, _ valueName: String, _ help: String) -> Option {
+    static func list(_ name: String, _ short: Unicode.Scalar? = nil, _ valueName: String, _ help: String) -> Option {
         Option(name: name, short: short, kind: .value(valueName), help: help, repeats: true)
     }
 }

@@ -15,7 +15,8 @@ enum CommandTable {
     /// Finds the verb at the beginning of some words, two words before one.
     static func find(_ words: ArraySlice<String>) -> (command: Command, rest: ArraySlice<String>)? {
         for count in [2, 1] where words.count >= count {
-            let name = Array(words.prefix(count)).joined(separator: " ")
+            var name = words[words.startIndex]
+            if count == 2 { name += " " + words[words.startIndex + 1] }
             if let command = all.first(where: { $0.names.contains(name) }) { return (command, words.dropFirst(count)) }
         }
         return nil

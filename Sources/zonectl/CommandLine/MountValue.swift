@@ -1,6 +1,7 @@
 // SPDX-License-Identifier: Apache-2.0
 // SPDX-FileCopyrightText: ZoneRuntime authors
 
+import LinuxSystem
 import OCI
 import ZoneRuntime
 
@@ -13,7 +14,7 @@ enum MountValue {
             throw ZoneError(
                 .invalid, "--volume \"\(text)\" is not SOURCE:TARGET[:OPTIONS]", hint: "such as /srv/data:/data:ro")
         }
-        guard parts[0].hasPrefix("/") || parts[0].hasPrefix(".") else {
+        guard parts[0].isAbsolutePath || parts[0].hasPrefix(".") else {
             throw ZoneError(
                 .unsupported, "--volume \"\(parts[0])\": volumes by name are not supported",
                 hint: "give a path: /\(parts[0]) or ./\(parts[0])")

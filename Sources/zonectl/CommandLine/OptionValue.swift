@@ -187,7 +187,7 @@ enum OptionValue {
         if parts.count == 2, !parts[1].isEmpty, parts[1].allSatisfy("rwm".contains) {
             (target, access) = (parts[0], parts[1])
         }
-        guard parts.count <= 3, parts[0].hasPrefix("/"), target.hasPrefix("/"), !access.isEmpty,
+        guard parts.count <= 3, parts[0].isAbsolutePath, target.isAbsolutePath, !access.isEmpty,
             access.allSatisfy("rwm".contains)
         else {
             throw ZoneError(
@@ -203,7 +203,7 @@ enum HostPath {
     /// Makes the path absolute and makes sure that something is there.
     static func existing(_ path: String, _ option: String) throws(ZoneError) -> String {
         var absolute = path
-        if !path.hasPrefix("/") {
+        if !path.isAbsolutePath {
             guard let directory = getcwd(nil, 0) else {
                 throw ZoneError(.system, "\(option) \(path): the working directory is gone")
             }

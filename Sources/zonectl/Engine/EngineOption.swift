@@ -2,6 +2,7 @@
 // SPDX-FileCopyrightText: ZoneRuntime authors
 
 import Glibc
+import LinuxSystem
 import ZoneRuntime
 
 /// Options of the engine face that several verbs share.
@@ -107,7 +108,7 @@ enum EngineOption {
         var rest = Array(words)[...]
         while let word = rest.popFirst() {
             if forms.contains(word) { return rest.first }
-            for form in forms where word.hasPrefix(form + "=") { return String(word.dropFirst(form.count + 1)) }
+            for form in forms { if let value = word.after(form + "=") { return value } }
         }
         return nil
     }
