@@ -134,11 +134,18 @@ def test_cpus_have_effect(oci):
     assert shown.split()[1] == "0"
 
 
-# Not cpuset: that one is made when a limit asks for it.
-@pytest.mark.parametrize("controller", ["memory", "cpu", "pids", "devices", "freezer", "blkio"])
-def test_group_of_its_own_in_every_hierarchy(oci, controller):
+# The others are made when a limit asks for them.
+@pytest.mark.parametrize("controller", ["memory", "cpu", "pids", "devices", "blkio"])
+def test_group_of_its_own(oci, controller):
     name = oci.started(settings={"linux.cgroupsPath": UNSET})
     assert group_of(oci.pid(name), controller) != group_of(os.getpid(), controller)
+
+
+def test_group_of_its_own_where_the_engine_looks(oci):
+    path = f"/{oci.prefix}-named"
+    name = oci.started(settings={"linux.cgroupsPath": path})
+    for controller in ["memory", "cpu", "cpuacct", "cpuset", "pids", "devices", "freezer", "blkio"]:
+        assert group_of(oci.pid(name), controller) != group_of(os.getpid(), controller), controller
 
 
 def test_absolute_cgroups_path(oci):
@@ -181,7 +188,7 @@ def test_same_relative_path_is_the_same_place(oci):
 
 def test_groups_are_removed(oci):
     name = oci.started()
-    groups = {group_of(oci.pid(name), c) for c in ("memory", "cpu", "pids", "freezer", "devices")}
+    groups = {group_of(oci.pid(name), c) for c in ("memory", "cpu", "pids", "blkio", "devices")}
     assert all(os.path.isdir(group) for group in groups)
     oci.run("delete", "--force", name).exits(0)
     assert not any(os.path.isdir(group) for group in groups)
