@@ -35,6 +35,7 @@ public struct CGroupLayout: Sendable, Equatable {
         var legacy: [Hierarchy] = []
         for line in mountInfo.split(separator: UInt8(ascii: "\n")) {
             // Most lines are no cgroup: look for the type before taking a line apart.
+            guard CGroupLayout.speaksOfGroups(line) else { continue }
             let fields = line.split(separator: UInt8(ascii: " "))
             guard let dash = fields.firstIndex(where: { $0.elementsEqual([UInt8(ascii: "-")]) }), dash >= 6,
                 fields.count > dash + 3, fields[dash + 1].starts(with: "cgroup".utf8)
@@ -53,6 +54,16 @@ public struct CGroupLayout: Sendable, Equatable {
             }
         }
         self.init(unified: unified, legacy: legacy)
+    }
+
+    /// Whether `- cgroup` is in a line: what it says besides is for who takes it apart.
+    private static func speaksOfGroups(_ line: ArraySlice<UInt8>) -> Bool {
+        var rest = line
+        while let dash = rest.firstIndex(of: UInt8(ascii: "-")) {
+            if rest[dash...].starts(with: "- cgroup".utf8) { return true }
+            rest = rest[(dash + 1)...]
+        }
+        return false
     }
 
     private static let knownControllers = [

@@ -36,7 +36,7 @@ public enum Capability {
         // Outside of ASCII there are letters, such as the sign of Kelvin, whose small letter is in it.
         guard name.utf8.allSatisfy({ $0 < 0x80 }) else { return nil }
         let lower = name.lowercased()
-        let full = lower.hasPrefix("cap_") ? lower : "cap_" + lower
+        let full = lower.after("cap_") == nil ? "cap_" + lower : lower
         var value: cap_value_t = 0
         // libcap stops at the first character that is in no name: "chown,kill" would be chown alone.
         guard full.utf8.allSatisfy({ $0 >= 0x61 && $0 <= 0x7A || $0 == 0x5F }), cap_from_name(full, &value) == 0,

@@ -34,11 +34,16 @@ struct BundleLauncher {
         let bundle: Bundle
         let hooks: BundleHooks
         var claim: ZoneStore.BundleClaim?
+        // What they hold open is closed when the program runs, which need not wait for it.
+        fileprivate var handles: CGroupHandles?
+        fileprivate var plan: LaunchPlan?
         var rollback: Rollback
 
         /// Lets others change the zone.
         mutating func unlock() {
             _ = claim.take()
+            _ = plan.take()
+            _ = handles.take()
         }
     }
 
@@ -107,26 +112,29 @@ struct BundleLauncher {
         try attempting("record container \(id)") { () throws(SystemError) in
             try claim.folder.replaceFile("config.json", bundle.configuration, mode: 0o600)
         }
+        var first = try recorded(launching.process.pid, id)
         do throws(ZoneError) {
             try serve(&launching, hooks, linux, groups, resources, signals)
         } catch {
             throw error.explained(by: groups, resources)
         }
-        drop(plan)
-        drop(handles)
-
-        let pid = launching.process.pid
+        // A process that was born in other namespaces may have taken its place.
+        if first.pid != launching.process.pid { first = try recorded(launching.process.pid, id) }
         // Nobody can start, or find before it runs, what is not to wait.
         record.phase = waitsAtGate ? .created : .running
-        record.process = try attempting("find the first process of container \(id)") { () throws(SystemError) in
-            try RecordedProcess(pid)
-        }
+        record.process = first
         try store.write(record, in: claim.folder)
         try handover.sendConsole(&launching)
         try handover.sendProcess(launching.process)
         return Launched(
             launching: launching, streams: streams, record: record, bundle: bundle, hooks: hooks, claim: claim,
-            rollback: rollback)
+            handles: handles, plan: plan, rollback: rollback)
+    }
+
+    private func recorded(_ pid: Int32, _ id: String) throws(ZoneError) -> RecordedProcess {
+        try attempting("find the first process of container \(id)") { () throws(SystemError) in
+            try RecordedProcess(pid)
+        }
     }
 
     static let gateName = "start.sock"

@@ -91,17 +91,19 @@ struct PlanBuilder {
 
 /// Names of resource limits, see setrlimit(2).
 public enum ResourceLimits {
-    private static let numbers: [String: CInt] = [
-        "RLIMIT_CPU": 0, "RLIMIT_FSIZE": 1, "RLIMIT_DATA": 2, "RLIMIT_STACK": 3, "RLIMIT_CORE": 4, "RLIMIT_RSS": 5,
-        "RLIMIT_NPROC": 6, "RLIMIT_NOFILE": 7, "RLIMIT_MEMLOCK": 8, "RLIMIT_AS": 9, "RLIMIT_LOCKS": 10,
-        "RLIMIT_SIGPENDING": 11, "RLIMIT_MSGQUEUE": 12, "RLIMIT_NICE": 13, "RLIMIT_RTPRIO": 14, "RLIMIT_RTTIME": 15,
+    /// In the order of their numbers.
+    private static let names = [
+        "CPU", "FSIZE", "DATA", "STACK", "CORE", "RSS", "NPROC", "NOFILE", "MEMLOCK", "AS", "LOCKS", "SIGPENDING",
+        "MSGQUEUE", "NICE", "RTPRIO", "RTTIME",
     ]
 
     /// The number of a name such as `RLIMIT_NOFILE`.
-    static func number(of name: String) -> CInt? { numbers[name] }
+    static func number(of name: String) -> CInt? {
+        name.after("RLIMIT_").flatMap { names.firstIndex(of: $0) }.map { CInt($0) }
+    }
 
     /// The names without their prefix in lower case, as `--ulimit` takes them.
     public static var shortNames: [String] {
-        numbers.keys.map { String($0.dropFirst("RLIMIT_".count)).lowercased() }.sorted()
+        names.map { $0.lowercased() }.sorted()
     }
 }

@@ -27,7 +27,8 @@ import statistics
 import sys
 import time
 
-from surroundings import REPOSITORY, ZONECTL, Failed, Meter, compile_tool, disk, enter_mount_namespace, installed, run, show_table
+from surroundings import (
+    REPOSITORY, ZONECTL, Failed, Meter, compile_tool, disk, enter_mount_namespace, forget, installed, run, show_table)
 
 REFERENCE = "crun 1.21"
 FLOOR = pathlib.Path(os.environ.get("LAUNCH_FLOOR", REPOSITORY.parent / "shared/machine/launch-floor.c"))
@@ -79,9 +80,13 @@ def runtimes(folder, meter):
     peer = pathlib.Path(run(str(REPOSITORY / "scripts/peers")).strip())
     argv = (peer.parent / "argv").read_text().split("\n")[:-1]
     result.append(Runtime(REFERENCE, argv, meter))
+    for program in [pathlib.Path(ZONECTL), *peer.parent.iterdir(), *(peer.parent / "lib").iterdir()]:
+        if program.is_file():
+            forget(program)
     for name in installed(["crun", "runc"]):
         version = run(name, "--version").split("\n")[0].split()[-1]
         result.append(Runtime(f"{name} {version}", [name], meter))
+        forget(shutil.which(name))
     floor = []
     if FLOOR.exists():
         floor = [Floor(compile_tool(FLOOR, folder), meter)]
