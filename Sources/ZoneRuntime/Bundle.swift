@@ -45,7 +45,10 @@ struct Bundle {
             throw ZoneError(what, SystemError("open", path, Errno(rawValue: errno)))
         }
         defer { free(resolved) }
-        return String(validatingCString: resolved) ?? path
+        guard let text = String(validatingCString: resolved) else {
+            throw ZoneError(.invalid, "\(what): \(path) is not valid UTF-8 once links are followed")
+        }
+        return text
     }
 }
 

@@ -34,7 +34,7 @@ struct BundleLauncher {
         let bundle: Bundle
         let hooks: BundleHooks
         var claim: ZoneStore.BundleClaim?
-        // What they hold open is closed when the program runs, which need not wait for it.
+        // What they hold open is closed once the program runs, which need not wait for that.
         fileprivate var handles: CGroupHandles?
         fileprivate var plan: LaunchPlan?
         var rollback: Rollback
@@ -120,7 +120,7 @@ struct BundleLauncher {
         }
         // A process that was born in other namespaces may have taken its place.
         if first.pid != launching.process.pid { first = try recorded(launching.process.pid, id) }
-        // Nobody can start, or find before it runs, what is not to wait.
+        // What is not to wait is released next.
         record.phase = waitsAtGate ? .created : .running
         record.process = first
         try store.write(record, in: claim.folder)

@@ -32,8 +32,9 @@ struct BundleRemoval {
         if force { try end(entry) } else { try refuseUnlessStopped(entry) }
         try endRestore(id)
         var groups = try directories(entry)
-        // One call for each group, where killing looks into each of them first.
-        if groups.manager.removeIfEmpty() { groups = [] } else { try endAll(groups, id) }
+        // One call for each group, where killing looks into each of them first. A scope is systemd's to remove.
+        let manager = groups.manager
+        if !(manager is SystemdScope), manager.removeIfEmpty() { groups = [] } else { try endAll(groups, id) }
         // Only zones with such hooks pay for reading the configuration.
         let spec = entry.record?.hasStopHooks ?? false ? try store.configuration(of: id) : nil
         try store.eraseBundle(id, cgroups: groups)
