@@ -372,12 +372,12 @@ def test_workdir_through_a_symlink_stays_inside(own_store, import_rootfs):
     own_store.zone("pwd", "-w", "/out/deep").check(os.listdir(outside) == [], "the host was changed")
 
 
-def exchange(folder, stop):
-    """Swaps "swap" and "link" in a folder again and again, as a hostile zone that shares the volume would."""
+def exchange(folder, stop, swaps):
+    """Swaps "swap" and "link" in a folder again and again, as a hostile zone that shares the volume would, and counts."""
     libc = ctypes.CDLL(None, use_errno=True)
     one, two = os.fsencode(f"{folder}/swap"), os.fsencode(f"{folder}/link")
     while not stop.is_set():
-        libc.renameat2(-100, one, -100, two, 2)
+        swaps[0] += libc.renameat2(-100, one, -100, two, 2) == 0
 
 
 def test_symlinks_that_are_swapped_while_zones_start(zone_host):
@@ -385,13 +385,15 @@ def test_symlinks_that_are_swapped_while_zones_start(zone_host):
     zone_host.path("source/file", "text")
     os.mkdir(f"{volume}/swap")
     os.symlink("../" * 20 + outside, f"{volume}/link")
-    stop = threading.Event()
-    swapper = threading.Thread(target=exchange, args=(volume, stop))
+    stop, swaps = threading.Event(), [0]
+    swapper = threading.Thread(target=exchange, args=(volume, stop, swaps))
     zone_host.defer(swapper.join)
     zone_host.defer(stop.set)
     swapper.start()
-    worked = 0
-    for number in range(40):
+    number = worked = 0
+    while number < 40 or swaps[0] < 100_000:
+        number += 1
+        assert number < 1000, f"only {swaps[0]} swaps: the test shows nothing"
         target = f"/volume/swap/{number}"
         options = ["-v", f"{volume}:/volume", "-v", f"{source}:{target}", "--tmpfs", f"{target}-t", "-w", f"{target}-w"]
         result = zone_host.zone("true", *options)
