@@ -5,10 +5,12 @@
 #include "CLinux.h"
 
 #include <errno.h>
+#include <link.h>
 #include <linux/bpf.h>
 #include <linux/filter.h>
 #include <linux/keyctl.h>
 #include <linux/seccomp.h>
+#include <malloc.h>
 #include <poll.h>
 #include <sched.h>
 #include <spawn.h>
@@ -223,6 +225,24 @@ int zn_wait_pidfd(int pidfd, bool no_hang, int *status) {
     if (result < 0 || info.si_pid == 0) return result;
     *status = info.si_status;
     return info.si_code == CLD_EXITED ? 1 : 2;
+}
+// struct pidfd_info of linux/pidfd.h, in its first version; newer than Debian 12's headers.
+struct pidfd_exit {
+    uint64_t mask;
+    uint64_t cgroup;
+    uint32_t ids[11];
+    int32_t exit_code;
+};
+int zn_pidfd_exit(int pidfd, int *status) {
+    enum { PIDFD_INFO_EXIT = 1 << 3 };
+    struct pidfd_exit info;
+    memset(&info, 0, sizeof info);
+    info.mask = PIDFD_INFO_EXIT;
+    int result = RESULT(ioctl(pidfd, _IOWR(0xFF, 11, struct pidfd_exit), &info));
+    // Without the flag in the answer it has not been waited for yet.
+    if (result < 0 || !(info.mask & PIDFD_INFO_EXIT)) return result;
+    *status = WIFSIGNALED(info.exit_code) ? WTERMSIG(info.exit_code) : WEXITSTATUS(info.exit_code);
+    return WIFSIGNALED(info.exit_code) ? 2 : 1;
 }
 int zn_setns(int fd, int flags) { return RESULT(setns(fd, flags)); }
 int zn_unshare(int flags) { return RESULT(unshare(flags)); }
@@ -527,6 +547,26 @@ __attribute__((visibility("hidden"))) void _swift_stdlib_overrideUnsafeArgvArgc(
     all_arguments = arguments;
     argument_count = count;
 }
+static int release_segment(struct dl_phdr_info *info, size_t size, void *data) {
+    (void)size;
+    uintptr_t page = *(uintptr_t *)data;
+    for (int i = 0; i < info->dlpi_phnum; i++) {
+        const ElfW(Phdr) *segment = &info->dlpi_phdr[i];
+        // What can be written may have been.
+        if (segment->p_type != PT_LOAD || (segment->p_flags & PF_W)) continue;
+        uintptr_t start = (info->dlpi_addr + segment->p_vaddr + page - 1) & ~(page - 1);
+        uintptr_t end = (info->dlpi_addr + segment->p_vaddr + segment->p_memsz) & ~(page - 1);
+        if (start < end) madvise((void *)start, end - start, MADV_DONTNEED);
+    }
+    return 0;
+}
+
+void zn_release_code(void) {
+    uintptr_t page = (uintptr_t)getpagesize();
+    dl_iterate_phdr(release_segment, &page);
+    malloc_trim(0);
+}
+
 void zn_hide_arguments(const char *name) {
     if (!first_argument) return;
     memset(first_argument, 0, all_length);

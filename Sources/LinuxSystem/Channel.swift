@@ -43,4 +43,14 @@ public struct Channel: ~Copyable {
         if size == -Int(ECONNRESET) { return 0 }
         return try check(size, "receive")
     }
+
+    /// Receives one message without a descriptor; empty when the other end is closed. What is longer is cut off.
+    public func receive(upTo count: Int) throws(SystemError) -> [UInt8] {
+        var buffer = [UInt8](repeating: 0, count: count)
+        let size = buffer.withUnsafeMutableBytes { bytes in
+            bytes.baseAddress.map { zn_read(raw, $0, bytes.count) } ?? 0
+        }
+        if size == -Int(ECONNRESET) { return [] }
+        return Array(buffer.prefix(try check(size, "receive")))
+    }
 }

@@ -40,6 +40,8 @@ public struct Errno: Error, RawRepresentable, Hashable, Sendable {
     public static let notSupported = Errno(rawValue: EOPNOTSUPP)
     public static let quotaExceeded = Errno(rawValue: EDQUOT)
     public static let timedOut = Errno(rawValue: ETIMEDOUT)
+    public static let connectionRefused = Errno(rawValue: ECONNREFUSED)
+    public static let connectionReset = Errno(rawValue: ECONNRESET)
     public static let interrupted = Errno(rawValue: EINTR)
 
     /// The C library's sentence, as `strerror(3)` gives it.

@@ -122,6 +122,12 @@ extension Descriptor {
         return true
     }
 
+    /// Gives the lock up before the file is closed, for every copy of the descriptor.
+    public func unlock() {
+        // A file that is open can be unlocked.
+        _ = zn_flock(raw, LOCK_UN)
+    }
+
     /// Makes the directories of an absolute host path that are missing and opens the last one.
     public static func makePath(_ path: String, mode: UInt32 = 0o755) throws(SystemError) -> Descriptor {
         let result = zn_openat(AT_FDCWD, path, OpenFlags([.path, .directory, .closeOnExec]).rawValue, 0)

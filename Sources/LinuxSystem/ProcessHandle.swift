@@ -20,6 +20,11 @@ public struct ProcessHandle: ~Copyable, Sendable {
         descriptor = Descriptor(owning: try check(zn_pidfd_open(pid), "pidfd_open", "\(pid)"))
     }
 
+    /// Returns a second handle on the process.
+    public func duplicate() throws(SystemError) -> ProcessHandle {
+        ProcessHandle(pid: pid, pidfd: try descriptor.duplicate())
+    }
+
     /// The pidfd's number, for `poll` and `setns`: readable once the process has ended.
     public var raw: CInt { descriptor.raw }
 
@@ -45,6 +50,17 @@ public struct ProcessHandle: ~Copyable, Sendable {
         case 0: return nil
         case 1: return .exited(status)
         default: return .signalled(status)
+        }
+    }
+
+    /// How a process ended that is another's child and was open when it ended; `nil` where that is not known, or not yet:
+    /// before Linux 6.15, and before its parent has waited for it.
+    public func exitStatusOfOther() -> ExitStatus? {
+        var status: CInt = 0
+        switch zn_pidfd_exit(raw, &status) {
+        case 1: return .exited(status)
+        case 2: return .signalled(status)
+        default: return nil
         }
     }
 

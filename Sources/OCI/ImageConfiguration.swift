@@ -31,6 +31,8 @@ public struct ImageConfiguration: JSONRecord, Sendable, Equatable {
         public var workingDir: String?
         public var labels: [String: String] = [:]
         public var stopSignal: String?
+        /// docker's extension.
+        public var healthcheck: HealthCheck?
 
         public init() {}
 
@@ -42,6 +44,28 @@ public struct ImageConfiguration: JSONRecord, Sendable, Equatable {
             try visitor.field("WorkingDir", &workingDir)
             try visitor.field("Labels", &labels)
             try visitor.field("StopSignal", &stopSignal)
+            try visitor.field("Healthcheck", &healthcheck)
+        }
+    }
+
+    /// How to find out whether a zone made from the image works, docker's image specification 1.2.
+    public struct HealthCheck: JSONRecord, Sendable, Equatable {
+        /// `NONE`, or `CMD` and words, or `CMD-SHELL` and a line for a shell.
+        public var test: [String] = []
+        /// Nanoseconds; 0: the default.
+        public var interval: Int64 = 0
+        public var timeout: Int64 = 0
+        public var startPeriod: Int64 = 0
+        public var retries: Int64 = 0
+
+        public init() {}
+
+        public mutating func visit(_ visitor: inout some FieldVisitor) throws(JSONError) {
+            try visitor.field("Test", &test)
+            try visitor.field("Interval", &interval)
+            try visitor.field("Timeout", &timeout)
+            try visitor.field("StartPeriod", &startPeriod)
+            try visitor.field("Retries", &retries)
         }
     }
 

@@ -114,7 +114,7 @@ extension BundleRuntime {
             throw ZoneError(
                 .wrongState, "exec: container \"\(entry.name)\" is paused",
                 hint: "resume it first, or give --ignore-paused")
-        case .creating, .stopped, .damaged:
+        case .creating, .restarting, .stopped, .damaged:
             throw ZoneError(
                 .wrongState, "exec: container not running: \"\(entry.name)\" is \(entry.state.word)")
         }

@@ -47,7 +47,7 @@ struct BundleRemoval {
     private func refuseUnlessStopped(_ entry: ZoneStore.Entry) throws(ZoneError) {
         switch entry.state {
         case .stopped, .damaged: return
-        case .creating, .created, .running, .paused:
+        case .creating, .created, .running, .paused, .restarting:
             throw ZoneError(
                 .wrongState, "delete: container \"\(entry.name)\" is not stopped: \(entry.state.word)",
                 hint: "stop it first with 'kill', or use 'delete --force'")

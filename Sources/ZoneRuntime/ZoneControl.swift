@@ -9,7 +9,7 @@ import OCI
 
 /// Signals, stops and removes zones.
 public struct ZoneControl: Sendable {
-    private let store: ZoneStore
+    let store: ZoneStore
 
     public init(_ folders: ZoneFolders) {
         store = ZoneStore(folders)
@@ -19,14 +19,24 @@ public struct ZoneControl: Sendable {
     public func kill(_ name: String, signal: Int32) throws(ZoneError) {
         let entry = try store.find(name)
         let process = try entry.state.livingProcess(for: "kill", of: entry.name)
+        // Who kills a zone does not want it back at once.
+        if signal == SIGKILL { try noteStop(entry) }
         try send(signal, to: process, of: entry.name)
     }
 
-    /// Asks the zone's first process to end, and kills the zone after `seconds` without success. Returns once the zone
-    /// has ended; a zone that is stopped already is fine.
-    public func stop(_ name: String, seconds: Int) throws(ZoneError) {
+    /// Tells a detached zone's keeper, and the next boot, that the zone is not to be started again.
+    private func noteStop(_ entry: ZoneStore.Entry) throws(ZoneError) {
+        guard let record = entry.record, record.isDetached, record.bundle == nil else { return }
+        try store.noteStop(entry.name)
+    }
+
+    /// Asks the zone's first process to end, and kills the zone after `seconds` without success; `nil`: as the zone's
+    /// definition says, or 10. Returns once the zone has ended; a zone that is stopped already is fine.
+    public func stop(_ name: String, seconds: Int?) throws(ZoneError) {
         let entry = try store.find(name)
         if case .stopped = entry.state { return }
+        try noteStop(entry)
+        if case .restarting(let keeper) = entry.state { return try endKeeper(keeper, entry.name) }
         let process = try entry.state.livingProcess(for: "stop", of: entry.name)
         let handle: ProcessHandle
         do throws(SystemError) { handle = try ProcessHandle(pid: process.pid) } catch {
@@ -34,9 +44,13 @@ public struct ZoneControl: Sendable {
             throw ZoneError("stop zone \(entry.name)", error)
         }
         guard process.isAlive else { return }
-        let signal = try stopSignal(entry.name)
+        let definition = entry.record?.bundle == nil ? try store.definition(of: entry.name) : nil
+        let signal = stopSignal(definition)
         do throws(SystemError) {
             try handle.signal(signal)
+            // What is frozen notices a signal when it is thawed.
+            if case .paused = entry.state { try entry.record?.groups.thaw() }
+            let seconds = seconds ?? definition?.stopTimeout.map { Int(clamping: $0) } ?? ZoneControl.stopTimeout
             let milliseconds = min(seconds, 86_400) * 1000
             if milliseconds > 0, try handle.waitUntilEnded(milliseconds: milliseconds) { return settle(entry) }
             try handle.signal(SIGKILL)
@@ -58,17 +72,35 @@ public struct ZoneControl: Sendable {
             guard let keeper = entry.record?.keeper, keeper.isAlive else { return }
             // A record that cannot be read is for the next command to report.
             guard let record = try? store.record(of: entry.name), record.phase == .running else { return }
-            pause(milliseconds: 10)
+            LinuxSystem.pause(milliseconds: 10)
         }
     }
 
-    /// What the zone's image asks for, or SIGTERM.
-    private func stopSignal(_ name: String) throws(ZoneError) -> Int32 {
+    /// Seconds that docker waits, too.
+    static let stopTimeout = 10
+
+    /// What the zone or its image asks for, or SIGTERM.
+    func stopSignal(_ definition: ZoneDefinition?) -> Int32 {
         // Without its definition or image a zone can still be stopped.
-        guard let definition = try store.definition(of: name),
-            let text = (try? store.folders.images.find(definition.image))?.configuration.config?.stopSignal
-        else { return SIGTERM }
-        return SignalName.number(of: text) ?? SIGTERM
+        guard let definition else { return SIGTERM }
+        let text =
+            definition.stopSignal
+            ?? (try? store.folders.images.find(definition.image))?.configuration.config?.stopSignal
+        return text.flatMap { SignalName.number(of: $0) } ?? SIGTERM
+    }
+
+    /// Ends the keeper of a zone that waits to be started again.
+    private func endKeeper(_ keeper: RecordedProcess, _ name: String) throws(ZoneError) {
+        do throws(SystemError) {
+            let handle = try ProcessHandle(pid: keeper.pid)
+            guard keeper.isAlive else { return }
+            try handle.signal(SIGTERM)
+            if try handle.waitUntilEnded(milliseconds: 10_000) { return }
+            try handle.signal(SIGKILL)
+            _ = try handle.waitUntilEnded(milliseconds: 5000)
+        } catch {
+            if error.errno != .noProcess { throw ZoneError("stop zone \(name)", error) }
+        }
     }
 
     private func send(_ signal: Int32, to process: RecordedProcess, of name: String) throws(ZoneError) {
@@ -100,7 +132,11 @@ public struct ZoneControl: Sendable {
             throw ZoneError(
                 .wrongState, "rm: zone \(entry.name) is just being created",
                 hint: "use 'zonectl rm -f \(entry.name)' to stop that")
-        case .creating, .created, .running, .paused:
+        case .restarting where !force:
+            throw ZoneError(
+                .wrongState, "rm: zone \(entry.name) is about to be started again",
+                hint: "stop it first, or use 'zonectl rm -f \(entry.name)'")
+        case .creating, .created, .running, .paused, .restarting:
             try end(entry)
         case .stopped, .damaged: break
         }
@@ -144,6 +180,9 @@ public struct ZoneControl: Sendable {
 
     /// Ends a zone that runs, or the `zonectl` that is starting it.
     private func end(_ entry: ZoneStore.Entry) throws(ZoneError) {
+        // Else its keeper would start it again.
+        try noteStop(entry)
+        if case .restarting(let keeper) = entry.state { return try endKeeper(keeper, entry.name) }
         do throws(SystemError) {
             if case .creating = entry.state, let keeper = entry.record?.keeper {
                 // It rolls back by itself only while it lives; killed, its child sees the channel close and exits.

@@ -41,6 +41,15 @@ public struct ZoneDefinition: JSONRecord, Sendable, Equatable {
     public var limits: [Spec.ResourceLimit] = []
     public var sysctls: [String: String] = [:]
     public var labels: [String: String] = [:]
+    public var restart = RestartPolicy.never
+    /// The image's own where nothing is said.
+    public var health: HealthPolicy?
+    /// Name or number of the signal that asks the zone to end; the image's, or TERM, where nothing is said.
+    public var stopSignal: String?
+    /// Seconds until a zone that was asked to end is killed.
+    public var stopTimeout: Int64?
+    /// Seconds since 1970.
+    public var created: Int64?
 
     public init() {}
 
@@ -71,6 +80,11 @@ public struct ZoneDefinition: JSONRecord, Sendable, Equatable {
         try visitor.field("limits", &limits)
         try visitor.field("sysctls", &sysctls)
         try visitor.field("labels", &labels)
+        try visitor.field("restart", &restart)
+        try visitor.field("health", &health)
+        try visitor.field("stopSignal", &stopSignal)
+        try visitor.field("stopTimeout", &stopTimeout)
+        try visitor.field("created", &created)
     }
 
     /// A device of the host's that the zone gets.

@@ -10,7 +10,7 @@ import Seccomp
 /// Why a command on zones failed: what was attempted, why, and what to do.
 public struct ZoneError: Error, Sendable, CustomStringConvertible {
     /// Kinds of failure that callers tell apart; each has one exit code.
-    public enum Code: Sendable {
+    public enum Code: UInt8, Sendable {
         /// The command line or a file of ours says something that makes no sense.
         case invalid
         case notFound

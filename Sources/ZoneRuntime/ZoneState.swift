@@ -8,7 +8,7 @@ public import OCI
 /// What is recorded of a zone's run in `state.json`.
 public struct ZoneRecord: JSONRecord, Sendable, Equatable {
     public enum Phase: String, JSONCodable, CaseIterable, Sendable {
-        case creating, created, running, paused, stopped
+        case creating, created, running, paused, restarting, stopped
     }
 
     public var ociVersion = Spec.version
@@ -18,10 +18,15 @@ public struct ZoneRecord: JSONRecord, Sendable, Equatable {
     public var store = ""
     /// The zone's first process, 0 until there is one.
     public var process = RecordedProcess()
-    /// The `zonectl` that starts the zone, or waits for it in the foreground.
+    /// The `zonectl` that starts the zone, or stays with it.
     public var keeper = RecordedProcess()
-    /// Seconds since 1970.
+    /// Whether the keeper is one that nobody waits for.
+    public var isDetached = false
+    /// How often a detached zone was started again since somebody started it.
+    public var restarts: Int64 = 0
+    /// Seconds since 1970: when it was made, or a bundle's zone; and when its program was started last.
     public var created: Int64 = 0
+    public var started: Int64?
     public var finished: Int64?
     /// As a shell shows it; nil while the zone runs and when nobody was there to see it end.
     public var exitCode: Int32?
@@ -51,7 +56,10 @@ public struct ZoneRecord: JSONRecord, Sendable, Equatable {
         try visitor.required("store", &store)
         try visitor.required("process", &process)
         try visitor.required("keeper", &keeper)
+        try visitor.field("detached", &isDetached)
+        try visitor.field("restarts", &restarts)
         try visitor.required("created", &created)
+        try visitor.field("started", &started)
         try visitor.field("finished", &finished)
         try visitor.field("exitCode", &exitCode)
         try visitor.field("cgroups", &cgroups)
@@ -122,6 +130,8 @@ public enum ZoneState: Sendable, Equatable {
     case created(RecordedProcess)
     case running(RecordedProcess)
     case paused(RecordedProcess)
+    /// It has ended, and its keeper is about to start it again.
+    case restarting(keeper: RecordedProcess)
     /// `nil`: nobody saw how it ended.
     case stopped(exitCode: Int32?)
     /// Its files cannot be read; it can only be removed.
@@ -134,6 +144,7 @@ public enum ZoneState: Sendable, Equatable {
         case .created: "created"
         case .running: "running"
         case .paused: "paused"
+        case .restarting: "restarting"
         case .stopped: "stopped"
         case .damaged: "damaged"
         }
@@ -147,7 +158,9 @@ public enum ZoneState: Sendable, Equatable {
         case .created where record.process.isAlive: self = .created(record.process)
         case .running where record.process.isAlive: self = .running(record.process)
         case .paused where record.process.isAlive: self = .paused(record.process)
-        case .creating, .created, .running, .paused, .stopped: self = .stopped(exitCode: record.exitCode)
+        case .restarting where record.keeper.isAlive: self = .restarting(keeper: record.keeper)
+        case .creating, .created, .running, .paused, .restarting, .stopped:
+            self = .stopped(exitCode: record.exitCode)
         }
     }
 
@@ -155,7 +168,7 @@ public enum ZoneState: Sendable, Equatable {
     public var process: RecordedProcess? {
         switch self {
         case .created(let process), .running(let process), .paused(let process): process
-        case .creating, .stopped, .damaged: nil
+        case .creating, .restarting, .stopped, .damaged: nil
         }
     }
 
@@ -172,7 +185,13 @@ public enum ZoneState: Sendable, Equatable {
         case .paused:
             throw ZoneError(
                 .wrongState, "\(verb): zone \(name) is paused", hint: "'zonectl resume \(name)' lets it go on")
-        case .stopped: throw ZoneError(.wrongState, "\(verb): zone \(name) is not running")
+        case .restarting:
+            throw ZoneError(
+                .wrongState, "\(verb): zone \(name) has ended and is about to be started again",
+                hint: "'zonectl logs \(name)' may tell why, 'zonectl stop \(name)' leaves it stopped")
+        case .stopped:
+            throw ZoneError(
+                .wrongState, "\(verb): zone \(name) is not running", hint: "'zonectl start \(name)' starts it")
         case .damaged(let reason):
             throw ZoneError(
                 .wrongState, "\(verb): zone \(name) is damaged: \(reason)", hint: "'zonectl rm -f \(name)' removes it")

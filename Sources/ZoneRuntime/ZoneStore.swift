@@ -80,7 +80,10 @@ public struct ZoneStore: Sendable {
 
     /// Reads what the zone is; `nil` where its making was interrupted before that was written.
     public func definition(of name: String) throws(ZoneError) -> ZoneDefinition? {
-        try read("\(folders.persistent(name))/definition.json")
+        var definition: ZoneDefinition? = try read("\(folders.persistent(name))/definition.json")
+        // The folder's name is the zone's: it changes in one step.
+        definition?.name = name
+        return definition
     }
 
     /// Reads the configuration that the zone runs with.
@@ -104,6 +107,10 @@ public struct ZoneStore: Sendable {
         let name: String
         /// STORE/zones/NAME, locked as long as this value lives.
         let persistent: Descriptor
+
+        /// Lets others have the lock before this value ends. The lock is the open file's: copies of it in other processes
+        /// lose it, too.
+        func unlock() { persistent.unlock() }
     }
 
     /// Makes the zone's persistent folder, which is what makes the name taken, and locks it.
@@ -287,6 +294,33 @@ public struct ZoneStore: Sendable {
         }
     }
 
+    /// What is there when somebody has stopped the zone: it is not to be started again by itself.
+    static let stopMark = "stopped"
+
+    /// Notes that the zone is to stay stopped. On the disk: it holds for the next boot, too.
+    func noteStop(_ name: String) throws(ZoneError) {
+        do throws(SystemError) {
+            let folder = try Descriptor.open(folders.persistent(name), [.path, .directory, .noFollow])
+            _ = try folder.open(
+                ZoneStore.stopMark, [.writeOnly, .create, .noFollow], mode: 0o600, resolve: .beneath)
+        } catch {
+            // A zone that was removed meanwhile needs no note.
+            if error.errno != .noEntry { throw ZoneError("note that zone \(name) is stopped", error) }
+        }
+    }
+
+    /// Takes the note back: the zone is started.
+    func noteStart(_ persistent: borrowing Descriptor) throws(ZoneError) {
+        do throws(SystemError) { try persistent.remove(ZoneStore.stopMark) } catch {
+            if error.errno != .noEntry { throw ZoneError("note that the zone is started", error) }
+        }
+    }
+
+    /// Whether somebody has stopped the zone.
+    func isToStayStopped(_ name: String) -> Bool {
+        (try? FileStatus.of("\(folders.persistent(name))/\(ZoneStore.stopMark)", followLinks: false)) != nil
+    }
+
     /// Removes what is left of a zone: control groups first, the name last, so that whatever interrupts this leaves
     /// something that can be listed and removed again.
     func erase(_ name: String, cgroups: [CGroupDirectory]) throws(ZoneError) {
@@ -311,11 +345,12 @@ public struct ZoneStore: Sendable {
         }
     }
 
-    /// Removes a zone whose start did not succeed, with the groups that were recorded before they were made.
-    func eraseInterrupted(_ name: String) throws(ZoneError) {
+    /// Removes a zone whose start did not succeed, with the groups that were recorded before they were made. `byUs`: this
+    /// very process started it, and not a keeper of its own.
+    func eraseInterrupted(_ name: String, byUs: Bool = true) throws(ZoneError) {
         let record = try record(of: name)
         // Not what another store's zone of the same name has.
-        if let record, record.store != folders.store || record.keeper.pid != getpid() {
+        if let record, record.store != folders.store || byUs && record.keeper.pid != getpid() {
             return try erasePersistent(name)
         }
         let groups = record?.cgroups.map(\.directory) ?? []

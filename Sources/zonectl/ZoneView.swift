@@ -57,7 +57,7 @@ struct ZoneView: JSONRecord {
         case .created(let process), .running(let process), .paused(let process): pid = process.pid
         case .stopped(let code): exitCode = code
         case .damaged(let reason): damage = reason
-        case .creating: break
+        case .creating, .restarting: break
         }
         bundle = "\(folders.root)/\(entry.name)"
         rootfs = "\(bundle)/rootfs"

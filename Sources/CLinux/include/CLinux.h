@@ -112,6 +112,9 @@ int zn_pidfd_open(pid_t pid);
 int zn_pidfd_send_signal(int pidfd, int signal);
 /// waitid(P_PIDFD). 0: still runs (only with `no_hang`); 1: exited with `*status`; 2: killed by signal `*status`.
 int zn_wait_pidfd(int pidfd, bool no_hang, int *_Nonnull status);
+/// The end of a process that others wait for: as zn_wait_pidfd, for a pidfd that was open when it ended. 0: not known yet;
+/// -ENOTTY, -EINVAL before Linux 6.15.
+int zn_pidfd_exit(int pidfd, int *_Nonnull status);
 int zn_setns(int fd, int flags);
 int zn_unshare(int flags);
 int zn_execve(const char *_Nonnull path, char *_Nullable const *_Nonnull argv, char *_Nullable const *_Nonnull envp);
@@ -204,6 +207,9 @@ const char *_Nonnull zn_commit(void);
 /// /proc, and before main.
 int zn_argument_count(void);
 char *_Nullable *_Nonnull zn_arguments(void);
+
+/// Gives back the memory that holds the program's code. What is needed again is read from the page cache.
+void zn_release_code(void);
 
 /// Overwrites the arguments and the environment that /proc shows of the calling process.
 void zn_hide_arguments(const char *_Nonnull name);

@@ -6,7 +6,9 @@ import ZoneRuntime
 /// All verbs.
 enum CommandTable {
     static let all: [Command] = [
-        RunCommand.command, ExecCommand.command, StopCommand.command, KillCommand.command, RemoveCommand.command,
+        RunCommand.command, CreateCommand.command, StartCommand.command, StopCommand.command, RestartCommand.command,
+        KillCommand.command, PauseCommand.pause, PauseCommand.resume, ExecCommand.command, AttachCommand.command,
+        WaitCommand.command, RenameCommand.command, RemoveCommand.command,
         ListCommand.command, InspectCommand.command,
         ImageListCommand.command, ImageImportCommand.command, ImageRemoveCommand.command,
         VersionCommand.command, HelpCommand.command,

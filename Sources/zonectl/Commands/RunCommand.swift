@@ -38,23 +38,39 @@ enum RunCommand {
     static let label = Option.list("label", "l", "NAME=VALUE", "Note something on the zone")
     static let network = Option.value("network", nil, "none|host", "Network: a loopback of its own, or the host's")
 
-    static let command = Command(
-        names: ["run"], group: .run, operands: "IMAGE [COMMAND [ARGUMENT…]]",
-        summary: "Make a zone from an image and run it in the foreground",
-        details: """
-            At a terminal, without -i and -t, both are implied; elsewhere the zone's stdin is empty unless -i is given.
-            The exit status is the command's own, 128+n when signal n killed it, 127 when it was not found, 126 when it
-            could not be executed, and 125 when zonectl failed.
-            """,
-        options: [
+    static let detach = Option.flag("detach", "d", "Run the zone in the background and print its name")
+
+    /// What makes a zone, for all verbs that do.
+    static let definitionOptions: [Option] =
+        [
             interactive, terminal, remove, name, hostname, environment, environmentFile, workingDirectory, user, volume,
             mount, tmpfs, readOnly, memory, cpus, cpuShares, cpuSet, pidsLimit, addCapability, dropCapability, security,
             limit, sysctl, device, usesInit, entrypoint, label, network,
-        ],
-        endsOptionsAtOperand: true, entersZone: true
+        ] + SupervisionOptions.all
+
+    static let command = Command(
+        names: ["run"], group: .run, operands: "IMAGE [COMMAND [ARGUMENT…]]",
+        summary: "Make a zone from an image and run it, in the foreground or the background",
+        details: """
+            At a terminal, without -i and -t, both are implied; elsewhere the zone's stdin is empty unless -i is given.
+            The exit status is the command's own, 128+n when signal n killed it, 127 when it was not found, 126 when it
+            could not be executed, and 125 when zonectl failed. With -d it is 0 once the command runs; 'zonectl wait'
+            tells how it ended, 'zonectl logs' what it said.
+            """,
+        options: [detach] + definitionOptions, endsOptionsAtOperand: true, entersZone: true
     ) { (arguments, context) throws(ZoneError) in
-        let definition = try definition(arguments)
+        var definition = try definition(arguments)
         do throws(ZoneError) {
+            if arguments.flag(detach) {
+                // Nobody is at the terminal.
+                (definition.isInteractive, definition.hasTerminal) = (
+                    arguments.flag(interactive), arguments.flag(terminal)
+                )
+                let name = try ZoneLifecycle(context.folders).run(definition, name: arguments.value(name))
+                try Output.write(name + "\n")
+                return 0
+            }
+            try SupervisionOptions.refuse(arguments)
             return try ZoneRunner(context.folders) { Output.report($0) }.run(definition, name: arguments.value(name))
         } catch {
             throw error.code == .notFound ? hinted(error, definition.image) : error
@@ -62,7 +78,7 @@ enum RunCommand {
     }
 
     /// `run NAME` in a bundle's folder may mean either: who types runc's words is told ours.
-    private static func hinted(_ error: ZoneError, _ image: String) -> ZoneError {
+    static func hinted(_ error: ZoneError, _ image: String) -> ZoneError {
         guard (try? FileStatus.of("config.json")) != nil else { return error }
         return ZoneError(
             error.code, "\(error.detail): \"\(image)\" is read as an image's name",
@@ -72,7 +88,7 @@ enum RunCommand {
     /// Makes the definition that the words describe.
     static func definition(_ arguments: Arguments) throws(ZoneError) -> ZoneDefinition {
         guard let image = arguments.operands.first else {
-            throw ZoneError(.invalid, "run needs the name of an image", hint: "'zonectl image ls' lists images")
+            throw ZoneError(.invalid, "the name of an image is missing", hint: "'zonectl image ls' lists images")
         }
         var definition = ZoneDefinition()
         definition.image = image
@@ -112,6 +128,7 @@ enum RunCommand {
             }
             definition.labels[String(key)] = parts.count == 2 ? String(parts[1]) : ""
         }
+        try SupervisionOptions.apply(arguments, to: &definition)
         return definition
     }
 

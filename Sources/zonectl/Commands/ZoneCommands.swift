@@ -25,21 +25,29 @@ enum KillCommand {
 
 /// `zonectl stop NAME…`
 enum StopCommand {
-    static let time = Option.value("time", "t", "SECONDS", "How long to wait before killing (default 10)")
+    static let time = Option.value("time", "t", "SECONDS", "How long to wait before killing (default: the zone's --stop-timeout, or 10)")
 
     static let command = Command(
         names: ["stop"], group: .run, operands: "NAME…",
         summary: "Ask zones to end, and kill those that do not in time", options: [time],
         needsRoot: false
     ) { (arguments, context) throws(ZoneError) in
-        let text = arguments.value(time) ?? "10"
-        guard let seconds = Int(text), seconds >= 0 else {
-            throw ZoneError(.invalid, "--time \"\(text)\" is not a number of seconds")
-        }
+        let seconds = try seconds(arguments)
         return try InspectCommand.forEach(arguments.operands) { (name) throws(ZoneError) in
             try ZoneControl(context.folders).stop(name, seconds: seconds)
             try Output.write(name + "\n")
         }.exitCode
+    }
+}
+
+extension StopCommand {
+    /// `nil`: as the zone has it.
+    static func seconds(_ arguments: Arguments) throws(ZoneError) -> Int? {
+        guard let text = arguments.value(time) else { return nil }
+        guard let seconds = Int(text), seconds >= 0 else {
+            throw ZoneError(.invalid, "--time \"\(text)\" is not a number of seconds")
+        }
+        return seconds
     }
 }
 

@@ -1,0 +1,133 @@
+// SPDX-License-Identifier: Apache-2.0
+// SPDX-FileCopyrightText: ZoneRuntime authors
+
+import CGroups
+import CLinux
+import Glibc
+import LinuxSystem
+
+extension Keeper {
+    /// What a round was about.
+    enum Event {
+        case nothing
+        /// The zone's first process has ended.
+        case ended
+        /// Somebody wants the zone to end.
+        case stop
+    }
+
+    /// Waits for one event and serves it; `due` ends the wait at a moment of ``MonotonicClock``.
+    mutating func serve(until due: Int64?) throws(SystemError) -> Event {
+        var poller = Poller()
+        let ended = processNumber.map { poller.add($0) }
+        let pending = poller.add(signals.raw)
+        let listener = server?.join(&poller) ?? pending
+        // Who attaches and takes nothing holds the zone up for a while, so that nothing is lost.
+        let isCongested = server?.isCongested ?? false
+        let places = KeeperStreams.Source.allCases.map { source -> Int? in
+            isCongested ? nil : streams.number(source).map { poller.add($0) }
+        }
+        let hasInput = server?.passInput(&streams) ?? false
+        if hasInput, let raw = streams.inputNumber { _ = poller.add(raw, read: false, write: true) }
+        health?.join(&poller)
+
+        let timeout = waitingTime(due)
+        // Nothing will happen for a while: what the code takes is given back.
+        if timeout < 0 || timeout > 500 { rest() }
+        let hasEvent = try poller.wait(milliseconds: timeout)
+        var event = Event.nothing
+        if hasEvent {
+            if poller.isReadable(pending), takeSignals() { event = .stop }
+            for (index, source) in KeeperStreams.Source.allCases.enumerated() {
+                if let place = places[index], poller.isReadable(place) { pass(source) }
+            }
+            server?.serve(poller, listener: listener, &streams)
+        } else {
+            log.settle()
+        }
+        if health?.serve(poller) ?? false { noteHealth() }
+        if let killDeadline, MonotonicClock.milliseconds >= killDeadline {
+            self.killDeadline = nil
+            try? process?.signal(SIGKILL)
+        }
+        if hasEvent, let ended, poller.isReadable(ended) { event = .ended }
+        return event
+    }
+
+    private var processNumber: CInt? {
+        switch process {
+        case .some(let process): process.raw
+        case .none: nil
+        }
+    }
+
+    /// Milliseconds until something is due, negative where nothing is.
+    private mutating func waitingTime(_ due: Int64?) -> CInt {
+        var first = due
+        for other in [killDeadline, server?.deadline, health?.deadline, log.deadline] {
+            if let other { first = min(first ?? other, other) }
+        }
+        return first.map { CInt(clamping: max(0, $0 - MonotonicClock.milliseconds)) } ?? -1
+    }
+
+    /// Returns whether one of them means the end.
+    private mutating func takeSignals() -> Bool {
+        var isEnd = false
+        while let number = signals.next() {
+            if number != SIGHUP { isEnd = true }
+        }
+        if isEnd {
+            isStopping = true
+            askToEnd()
+        }
+        return isEnd
+    }
+
+    /// Asks the zone to end; it is killed when it does not in time.
+    mutating func askToEnd() {
+        guard processNumber != nil, killDeadline == nil else { return }
+        let control = ZoneControl(store.folders)
+        try? process?.signal(control.stopSignal(definition))
+        try? groups.thaw()
+        let seconds = definition.stopTimeout ?? Int64(ZoneControl.stopTimeout)
+        killDeadline = MonotonicClock.milliseconds + min(max(0, seconds), 86_400) * 1000
+    }
+
+    private mutating func noteHealth() {
+        guard let record = health?.record else { return }
+        write(record)
+        log.note("health: \(record.status.rawValue)")
+        guard record.status == .unhealthy, isSupervised || definition.restart.kind != .no else { return }
+        isUnhealthy = true
+        askToEnd()
+    }
+
+    // MARK: Output
+
+    private mutating func pass(_ source: KeeperStreams.Source) {
+        var server = self.server.take()
+        _ = streams.read(source) { bytes in
+            log.append(bytes, source)
+            server?.send(bytes, from: source)
+        }
+        self.server = server
+    }
+
+    /// Reads what a zone that has ended left, up to a bound.
+    mutating func drainStreams() {
+        for source in KeeperStreams.Source.allCases {
+            var server = self.server.take()
+            var rounds = 0
+            while rounds < 4096, streams.read(source, { bytes in
+                log.append(bytes, source)
+                server?.send(bytes, from: source)
+            }) { rounds += 1 }
+            self.server = server
+        }
+        log.finish()
+    }
+
+    private func rest() {
+        zn_release_code()
+    }
+}

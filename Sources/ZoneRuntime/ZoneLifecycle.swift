@@ -1,0 +1,180 @@
+// SPDX-License-Identifier: Apache-2.0
+// SPDX-FileCopyrightText: ZoneRuntime authors
+
+import CGroups
+import Images
+import LinuxSystem
+import OCI
+
+/// Makes zones and starts them in the background.
+public struct ZoneLifecycle: Sendable {
+    let store: ZoneStore
+
+    public init(_ folders: ZoneFolders) {
+        store = ZoneStore(folders)
+    }
+
+    init(_ store: ZoneStore) {
+        self.store = store
+    }
+
+    // MARK: Making
+
+    /// Makes a zone and leaves it stopped. Returns its name.
+    public func create(_ wanted: ZoneDefinition, name: String?) throws(ZoneError) -> String {
+        let image = try find(wanted.image)
+        let claim = try store.claim(name)
+        var rollback = Rollback()
+        let zone = claim.name
+        rollback.add { [store] in try? store.eraseInterrupted(zone) }
+        let definition = try store.define(wanted, image, claim)
+        try check(definition, image)
+        rollback.commit()
+        return zone
+    }
+
+    /// What would fail at the start fails now.
+    private func check(_ definition: ZoneDefinition, _ image: Image) throws(ZoneError) {
+        _ = try attemptingImage { () throws(ImageError) in try store.folders.images.layers(of: image) }
+        let zone = definition.name
+        _ = try SpecBuilder(
+            definition: definition, image: image.configuration.config ?? .init(),
+            volatile: store.folders.volatile(zone), persistent: store.folders.persistent(zone),
+            cgroupsPath: "/\(store.folders.cgroupParent)/\(zone)"
+        ).spec(windowSize: nil)
+    }
+
+    private func find(_ image: String) throws(ZoneError) -> Image {
+        try attemptingImage { () throws(ImageError) in try store.folders.images.find(image) }
+    }
+
+    /// The image that the zone was made from, though its name may mean another one by now.
+    func image(of definition: ZoneDefinition) throws(ZoneError) -> Image {
+        try find(definition.imageDigest?.description ?? definition.image)
+    }
+
+    /// Makes a zone and starts it in the background. Returns its name once its program runs.
+    public func run(_ wanted: ZoneDefinition, name: String?) throws(ZoneError) -> String {
+        let image = try find(wanted.image)
+        let claim = try store.claim(name)
+        let zone = claim.name
+        var rollback = Rollback()
+        rollback.add { [store] in try? store.eraseInterrupted(zone, byUs: false) }
+        let definition = try store.define(wanted, image, claim)
+        try startDetached(definition, image, claim, adopting: nil)
+        rollback.commit()
+        return zone
+    }
+
+    // MARK: Starting
+
+    /// Starts a stopped zone in the background. One that runs is left alone, but gets a keeper if its own is gone.
+    /// Returns its name.
+    @discardableResult
+    public func start(_ name: String) throws(ZoneError) -> String {
+        let found = try store.find(name)
+        if let bundle = found.record?.bundle {
+            throw ZoneError(
+                .unsupported, "start: zone \(found.name) was made from the bundle \(bundle)",
+                hint: "'zonectl oci start \(found.name)' starts it")
+        }
+        let claim = try store.lock(found.name)
+        guard let (definition, adopted) = try prepareStart(claim) else { return claim.name }
+        let zone = claim.name
+        try startDetached(definition, try image(of: definition), claim, adopting: adopted)
+        return zone
+    }
+
+    /// Stops a zone and starts it again. Returns its name.
+    public func restart(_ name: String, seconds: Int?) throws(ZoneError) -> String {
+        let zone = try store.find(name).name
+        try ZoneControl(store.folders).stop(zone, seconds: seconds)
+        return try start(zone)
+    }
+
+    /// What is to be started, and what runs of it already; `nil` where nothing is to be done.
+    func prepareStart(_ claim: borrowing ZoneStore.Claim) throws(ZoneError) -> (ZoneDefinition, ZoneRecord?)? {
+        let zone = claim.name
+        // Again, under the lock: another `start` may have been faster.
+        let entry = store.entry(zone)
+        guard let definition = try store.definition(of: zone) else {
+            throw ZoneError(
+                .wrongState, "start: the making of zone \(zone) was interrupted",
+                hint: "'zonectl rm -f \(zone)' removes what there is of it")
+        }
+        switch entry.state {
+        case .running, .paused:
+            if let record = entry.record, record.isDetached, !record.keeper.isAlive { return (definition, record) }
+            return nil
+        case .restarting: return nil
+        case .creating, .created, .damaged: _ = try entry.state.runningProcess(for: "start", of: zone)
+        case .stopped: break
+        }
+        // Of a run whose keeper was killed.
+        if let record = entry.record, !record.cgroups.isEmpty {
+            _ = try attempting("end what is left of zone \(zone)") { () throws(SystemError) in
+                try record.groups.kill()
+            }
+            try attempting("remove the control groups of zone \(zone)") { () throws(SystemError) in
+                try record.groups.remove()
+            }
+        }
+        try store.noteStart(claim.persistent)
+        return (definition, nil)
+    }
+
+    /// Forks a keeper, which starts the zone or takes it over, and returns once the program runs.
+    private func startDetached(
+        _ definition: ZoneDefinition, _ image: Image, _ claim: borrowing ZoneStore.Claim, adopting: ZoneRecord?
+    ) throws(ZoneError) {
+        let zone = claim.name
+        // Taken before anything can wait for them; in the child, whose they are.
+        try KeeperProcess.start(named: zone) { report in
+            do throws(ZoneError) {
+                let keeper = try self.begin(definition, image, claim, adopting: adopting, isSupervised: false)
+                claim.unlock()
+                report.started()
+                return keeper.keep()
+            } catch {
+                report.failed(error)
+                return 1
+            }
+        }
+    }
+
+    /// A keeper whose zone runs.
+    private func begin(
+        _ definition: ZoneDefinition, _ image: Image, _ claim: borrowing ZoneStore.Claim, adopting: ZoneRecord?,
+        isSupervised: Bool
+    ) throws(ZoneError) -> Keeper {
+        let signals = try attempting("wait for signals") { () throws(SystemError) in
+            try SignalQueue(Keeper.signalSet)
+        }
+        var keeper = Keeper(store, definition, signals, isSupervised: isSupervised)
+        if let adopting {
+            try keeper.adopt(adopting)
+        } else {
+            do throws(ZoneError) { try keeper.start(claim, image: image, isAgain: false) } catch {
+                keeper.noteFailedStart(error, next: .stopped)
+                throw error
+            }
+        }
+        return keeper
+    }
+
+    /// Starts a zone and stays with it in the foreground, for a supervisor such as systemd, which is told when it runs and
+    /// decides itself about the next start. Returns the zone's exit status, as a shell shows it.
+    public func startSupervised(_ name: String) throws(ZoneError) -> Int32 {
+        let found = try store.find(name)
+        let claim = try store.lock(found.name)
+        guard let (definition, adopted) = try prepareStart(claim) else {
+            throw ZoneError(
+                .wrongState, "start: zone \(claim.name) runs already, and has a keeper",
+                hint: "'zonectl stop \(claim.name)' ends it")
+        }
+        let image = try image(of: definition)
+        let keeper = try begin(definition, image, claim, adopting: adopted, isSupervised: true)
+        drop(claim)
+        return keeper.keep()
+    }
+}
