@@ -124,7 +124,7 @@ public struct ZoneRunner: Sendable {
         }
         // The program's status is told also when its remains cannot be removed: the next `rm` will.
         do throws(ZoneError) {
-            try finish(zone, &record, status, groups, removes: definition.autoRemove)
+            try finish(zone, &record, status, removes: definition.autoRemove)
         } catch {
             report("\(error)")
         }
@@ -174,7 +174,6 @@ public struct ZoneRunner: Sendable {
         _ zone: String,
         _ record: inout ZoneRecord,
         _ status: ExitStatus,
-        _ groups: any CGroupManager,
         removes: Bool
     ) throws(ZoneError) {
         // `rm -f` from elsewhere may have ended and removed the zone; then there is nothing left to do.
@@ -184,7 +183,9 @@ public struct ZoneRunner: Sendable {
             throw error
         }
         // A zone of the same name that was made since is not ours.
-        guard try store.record(of: zone)?.process == record.process else { return }
+        guard let now = try store.record(of: zone), now.process == record.process else { return }
+        // `set` may have added one.
+        let groups = now.groups
         reportMemoryKills(zone, groups)
         if removes {
             try store.erase(zone, cgroups: groups.directories)
