@@ -55,7 +55,8 @@ public struct ZoneRunner: Sendable {
         let terminalSize = definition.hasTerminal ? Terminal.size(of: 0) ?? Terminal.size(of: 1) : nil
         let builder = SpecBuilder(
             definition: definition, image: image.configuration.config ?? .init(),
-            volatile: folders.volatile(zone), persistent: folders.persistent(zone), cgroupsPath: "/\(parent)/\(zone)")
+            volatile: folders.volatile(zone), persistent: folders.persistent(zone), cgroupsPath: "/\(parent)/\(zone)",
+            report: report)
         let spec = try builder.spec(windowSize: terminalSize)
         let layout = try attempting("find the control groups") { () throws(SystemError) in try CGroupLayout.ofHost() }
         var resources = spec.linux?.resources ?? .init()

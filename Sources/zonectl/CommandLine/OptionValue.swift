@@ -55,6 +55,13 @@ enum OptionValue {
         return network
     }
 
+    static func proc(_ text: String) throws(ZoneError) -> ProcView {
+        guard let view = ProcView(rawValue: text) else {
+            throw ZoneError(.invalid, "--proc \"\(text)\" is not a view of /proc", hint: "there is auto, zone and host")
+        }
+        return view
+    }
+
     // MARK: Environment
 
     /// Entries of files first, then those of the command line. A name without a value takes the caller's, if set.

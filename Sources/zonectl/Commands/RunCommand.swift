@@ -33,6 +33,9 @@ enum RunCommand {
     static let label = Option.list("label", "l", "NAME=VALUE", "Note something on the zone")
     static let network = Option.value("network", nil, "none|host", "Network: a loopback of its own, or the host's")
 
+    static let proc = Option.value(
+        "proc", nil, "auto|zone|host", "Whose memory and CPUs /proc shows (auto: the zone's where LXCFS is mounted)")
+
     static let command = Command(
         names: ["run"], group: .run, operands: "IMAGE [COMMAND [ARGUMENT…]]",
         summary: "Make a zone from an image and run it in the foreground",
@@ -44,7 +47,7 @@ enum RunCommand {
         options: [
             interactive, terminal, remove, name, hostname, environment, environmentFile, workingDirectory, user, volume,
             mount, tmpfs, readOnly, addCapability, dropCapability, security, limit, sysctl, device, usesInit,
-            entrypoint, label, network,
+            entrypoint, label, network, proc,
         ] + ResourceOptions.all,
         endsOptionsAtOperand: true, entersZone: true
     ) { (arguments, context) throws(ZoneError) in
@@ -88,6 +91,7 @@ enum RunCommand {
         definition.devices = try mapping(arguments.list(device), OptionValue.device)
         if let text = arguments.value(network) { definition.network = try OptionValue.network(text) }
         definition.resources = try ResourceOptions.change(arguments).applied(to: definition.resources)
+        if let text = arguments.value(proc) { definition.procView = try OptionValue.proc(text) }
         definition.addedCapabilities = try mapping(arguments.list(addCapability)) { (text) throws(ZoneError) in
             try OptionValue.capability(text, "--cap-add")
         }

@@ -75,6 +75,10 @@ enum SetCommand {
         return exitCode
     }
 
+    private static func number(_ value: Double) -> String {
+        value == value.rounded() && value < 1e9 ? "\(Int(value))" : "\(value)"
+    }
+
     /// By the options that set them.
     private static func rows(_ view: View) -> [[String]] {
         let (memory, cpu, io) = (view.resources.memory, view.resources.cpu, view.resources.blockIO)
@@ -84,7 +88,7 @@ enum SetCommand {
         }
         var rows: [(Option, String?)] = [
             (ResourceOptions.memory, size(memory?.limit)), (ResourceOptions.reservation, size(memory?.reservation)),
-            (ResourceOptions.swap, size(memory?.swap)), (ResourceOptions.cpus, cpus.map { "\($0)" }),
+            (ResourceOptions.swap, size(memory?.swap)), (ResourceOptions.cpus, cpus.map(number)),
             (ResourceOptions.burst, cpu?.burst.map { CPUTime.text(microseconds: $0) }),
             (ResourceOptions.cpuShares, cpu?.shares.map { "\($0)" }), (ResourceOptions.cpuSet, cpu?.cpus),
             (ResourceOptions.memorySet, cpu?.mems), (ResourceOptions.pidsLimit, view.resources.pids.map { "\($0.limit)" }),
