@@ -179,7 +179,9 @@ public struct LimitChange: Sendable, Equatable {
         if cpu != Spec.CPU() { update.cpu = cpu }
         if let pids { update.pids = Spec.Pids(limit: pids > 0 ? pids : -1) }
         var io = Spec.BlockIO()
-        if let blockIOWeight { if blockIOWeight == 0 { reset.append(.blockIOWeight) } else { io.weight = blockIOWeight } }
+        if let blockIOWeight {
+            if blockIOWeight == 0 { reset.append(.blockIOWeight) } else { io.weight = blockIOWeight }
+        }
         for rate in rates {
             // No group need be made to take away what is not there.
             let isThere = former.blockIO?[keyPath: rate.kind.field].contains { $0.isSameDevice(rate.bound) } ?? false

@@ -20,13 +20,15 @@ struct LimitUse {
     func check(_ change: LimitChange, zone: String) throws(ZoneError) {
         if (change.memory ?? 0) > 0, let limit = wanted.memory?.limit, let used = memory, used > limit {
             throw ZoneError(
-                .wrongState, "set: --memory \(ByteSize.text(limit)) of zone \(zone) is below the \(ByteSize.text(used)) in use",
+                .wrongState,
+                "set: --memory \(ByteSize.text(limit)) of zone \(zone) is below the \(ByteSize.text(used)) in use",
                 hint: "give at least that, or --force to let the kernel swap or kill what does not fit")
         }
         if (change.pids ?? 0) > 0, let limit = wanted.pids?.limit, let used = tasks, used > limit {
             throw ZoneError(
                 .wrongState, "set: --pids-limit \(limit) of zone \(zone) is below the \(used) tasks that it has",
-                hint: "give at least that, or --force: those that it has stay, and no new one comes until they are fewer")
+                hint:
+                    "give at least that, or --force: those that it has stay, and no new one comes until they are fewer")
         }
     }
 
@@ -54,8 +56,8 @@ struct LimitUse {
             let used = memory.map { ": \(ByteSize.text($0)) are in use" } ?? ""
             let limit = wanted.memory?.limit.map { " and do not fit into \(ByteSize.text($0))" } ?? ""
             return ZoneError(.wrongState, "\(what)\(used)\(used.isEmpty ? "" : limit): \(error)", hint: hint)
-        case .invalid where option == "--cpuset-cpus" || option == "--cpuset-mems", .noSpace, .accessDenied:
-            hint += "; this host or the group above may not have what is asked for"
+        case _ where file.hasPrefix("cpuset."):
+            hint += "; this host, or the group above, may not have what is asked for: see /sys/fs/cgroup and lscpu(1)"
         default: break
         }
         return ZoneError(error.errno == .notSupported ? .unsupported : .system, "\(what): \(error)", hint: hint)

@@ -27,7 +27,10 @@ extension CGroupManager {
             ("default 70\n8:0 50\n", "io.weight", "100", "default 70"),
             ("default 70\n8:0 50\n", "io.weight", "8:0 60", "8:0 50"),
             ("default 70\n", "io.weight", "8:0 60", "8:0 default"),
-            ("8:0 rbps=1 wbps=max riops=max wiops=max\n", "io.max", "8:0 wbps=7", "8:0 rbps=1 wbps=max riops=max wiops=max"),
+            (
+                "8:0 rbps=1 wbps=max riops=max wiops=max\n", "io.max", "8:0 wbps=7",
+                "8:0 rbps=1 wbps=max riops=max wiops=max"
+            ),
             ("", "io.max", "8:16 wbps=7", "8:16 rbps=max wbps=max riops=max wiops=max"),
             ("8:0 5\n8:16 6\n", "blkio.throttle.read_bps_device", "8:16 7", "8:16 6"),
             ("", "blkio.throttle.read_bps_device", "8:16 7", "8:16 0"),
@@ -45,7 +48,8 @@ extension CGroupManager {
         let journal = CGroupJournal()
         let group = try CGroupFiles("\(folder.path)/z", journal: journal)
         for (name, text) in [
-            ("pids.max", "5"), ("cpu.max", "2000 10000"), ("pids.max", "6"), ("memory.max", "8192"), ("cpuset.cpus", "0"),
+            ("pids.max", "5"), ("cpu.max", "2000 10000"), ("pids.max", "6"), ("memory.max", "8192"),
+            ("cpuset.cpus", "0"),
         ] { try group.write(name, text) }
         // A write that fails was noted, too, and does no harm.
         #expect(throws: SystemError.self) { try group.write("missing", "1") }

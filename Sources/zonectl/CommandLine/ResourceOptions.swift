@@ -22,7 +22,8 @@ enum ResourceOptions {
     static let memorySet = Option.value("cpuset-mems", nil, "LIST", "Memory nodes that may be used (all: any)")
     static let pidsLimit = Option.value("pids-limit", nil, "NUMBER", "Limit of processes and threads (-1: none)")
     static let weight = Option.value("blkio-weight", nil, "NUMBER", "Relative weight of disk accesses (10 to 1000)")
-    static let readBytes = Option.list("device-read-bps", nil, "PATH:RATE", "Bytes a second read from a disk: /dev/sda:10M")
+    static let readBytes = Option.list(
+        "device-read-bps", nil, "PATH:RATE", "Bytes a second read from a disk: /dev/sda:10M")
     static let writeBytes = Option.list("device-write-bps", nil, "PATH:RATE", "Bytes a second written to a disk")
     static let readOperations = Option.list("device-read-iops", nil, "PATH:NUMBER", "Reads a second from a disk")
     static let writeOperations = Option.list("device-write-iops", nil, "PATH:NUMBER", "Writes a second to a disk")

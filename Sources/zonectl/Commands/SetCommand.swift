@@ -17,9 +17,7 @@ enum SetCommand {
             it with its next start.
             """,
         options: ResourceOptions.all + [RunCommand.label, force, json],
-        refused: RunCommand.command.options.filter { option in
-            !ResourceOptions.all.contains { $0.name == option.name } && option.name != RunCommand.label.name
-        }
+        refused: { refused }
     ) { (arguments, context) throws(ZoneError) in
         try refuse(arguments)
         var change = ZoneSettings.Change()
@@ -36,9 +34,13 @@ enum SetCommand {
         }.exitCode
     }
 
+    private static let refused = RunCommand.command.options.filter { option in
+        !ResourceOptions.all.contains { $0.name == option.name } && option.name != RunCommand.label.name
+    }
+
     /// Says of the options of `run` that a zone is made with for good why they are none of ours.
     private static func refuse(_ arguments: Arguments) throws(ZoneError) {
-        guard let option = command.refused.first(where: { arguments.value($0) != nil }) else { return }
+        guard let option = refused.first(where: { arguments.value($0) != nil }) else { return }
         throw ZoneError(
             .invalid, "set: --\(option.name) takes effect only when a zone is made",
             hint: "limits and labels can be changed; for another --\(option.name) make a new zone with 'zonectl run'")
@@ -69,7 +71,7 @@ enum SetCommand {
         }
         if arguments.flag(json) {
             try Output.json(views)
-        } else {
+        } else if !views.isEmpty {
             try Output.table(["ZONE", "LIMIT", "VALUE"], views.flatMap { view in rows(view) })
         }
         return exitCode
@@ -91,7 +93,8 @@ enum SetCommand {
             (ResourceOptions.swap, size(memory?.swap)), (ResourceOptions.cpus, cpus.map(number)),
             (ResourceOptions.burst, cpu?.burst.map { CPUTime.text(microseconds: $0) }),
             (ResourceOptions.cpuShares, cpu?.shares.map { "\($0)" }), (ResourceOptions.cpuSet, cpu?.cpus),
-            (ResourceOptions.memorySet, cpu?.mems), (ResourceOptions.pidsLimit, view.resources.pids.map { "\($0.limit)" }),
+            (ResourceOptions.memorySet, cpu?.mems),
+            (ResourceOptions.pidsLimit, view.resources.pids.map { "\($0.limit)" }),
             (ResourceOptions.weight, io?.weight.map { "\($0)" }),
         ]
         for (option, kind) in zip(ResourceOptions.rates, LimitChange.Rate.Kind.allCases) {
