@@ -10,15 +10,19 @@ struct CGroupFiles: ~Copyable {
     let path: String
     /// The group was just made, so that every limit is the kernel's default: what says the same need not be written.
     let isNew: Bool
+    /// Remembers what files held before they are written.
+    private let journal: CGroupJournal?
 
-    init(_ path: String, isNew: Bool = false) throws(SystemError) {
+    init(_ path: String, isNew: Bool = false, journal: CGroupJournal? = nil) throws(SystemError) {
         directory = try Descriptor.open(path, [.path, .directory])
         self.path = path
         self.isNew = isNew
+        self.journal = journal
     }
 
     /// Writes one value; errors name the file and the value.
     func write(_ file: String, _ value: String) throws(SystemError) {
+        journal?.note(file, value, in: self)
         let descriptor: Descriptor
         do throws(SystemError) {
             descriptor = try directory.open(file, [.writeOnly], resolve: .beneath)

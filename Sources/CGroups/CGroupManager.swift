@@ -20,9 +20,12 @@ public protocol CGroupManager: Sendable {
     /// Makes the groups and applies the limits. Undoes nothing on failure: ``remove()`` takes whatever exists.
     func create(_ resources: Spec.Resources) throws(SystemError)
 
+    /// The groups that will be in use after ``update(_:undoing:)``, for the record before it.
+    func directories(for resources: Spec.Resources) throws(SystemError) -> [CGroupDirectory]
+
     /// Changes limits of groups that exist; what is not spoken of stays. A version 1 group that the zone did without
-    /// until now is made, and the zone is moved into it. Returns the groups in use afterwards, for the record.
-    func update(_ resources: Spec.Resources) throws(SystemError) -> [CGroupDirectory]
+    /// until now is made, and the zone is moved into it. Undoes nothing on failure: that is the journal's.
+    func update(_ resources: Spec.Resources, undoing journal: CGroupJournal) throws(SystemError)
 
     /// Opens what a process needs to be put into the groups.
     func open() throws(SystemError) -> CGroupHandles
@@ -86,6 +89,8 @@ public struct CGroupHandles: ~Copyable {
 
 // The same for every version: which files there are follows from the directories.
 extension CGroupManager {
+    public func directories(for resources: Spec.Resources) throws(SystemError) -> [CGroupDirectory] { directories }
+
     public func freeze() throws(SystemError) { try Freezer(directories).freeze() }
 
     public func thaw() throws(SystemError) { try Freezer(directories).thaw() }

@@ -15,9 +15,8 @@ struct DisabledCGroups: CGroupManager {
         throw refusal(asked.joined(separator: ", "))
     }
 
-    func update(_ resources: Spec.Resources) throws(SystemError) -> [CGroupDirectory] {
+    func update(_ resources: Spec.Resources, undoing journal: CGroupJournal) throws(SystemError) {
         try create(resources)
-        return []
     }
 
     func open() -> CGroupHandles { CGroupHandles() }

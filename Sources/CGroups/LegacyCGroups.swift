@@ -56,7 +56,8 @@ struct LegacyCGroups: CGroupManager {
         _ resources: Spec.Resources,
         _ asked: [any Controller],
         to directory: CGroupDirectory,
-        isNew: Bool
+        isNew: Bool,
+        _ journal: CGroupJournal? = nil
     ) throws(SystemError) {
         let names = directory.controllers
         if isNew, names.contains("cpuset"), !asked.contains(where: { $0.name == "cpuset" }) {
@@ -64,7 +65,7 @@ struct LegacyCGroups: CGroupManager {
         }
         let asked = asked.filter { names.contains($0.name) }
         if asked.isEmpty { return }
-        let group = try CGroupFiles(directory.path, isNew: isNew)
+        let group = try CGroupFiles(directory.path, isNew: isNew, journal: journal)
         for controller in asked { try controller.applyLegacy(resources, to: group) }
     }
 
@@ -73,13 +74,14 @@ struct LegacyCGroups: CGroupManager {
         _ resources: Spec.Resources,
         _ asked: [any Controller],
         to directory: CGroupDirectory,
-        isNew: Bool
+        isNew: Bool,
+        _ journal: CGroupJournal? = nil
     ) throws(SystemError) {
         let rest = asked.filter { controller in !directories.contains { $0.controllers.contains(controller.name) } }
         if rest.isEmpty && resources.unified.isEmpty { return }
         try LegacyCGroups.checkUnified(resources, directories.flatMap(\.controllers))
         try UnifiedCGroup(directory: directory, root: layout?.unified)
-            .apply(resources, rest, to: try CGroupFiles(directory.path, isNew: isNew))
+            .apply(resources, rest, to: try CGroupFiles(directory.path, isNew: isNew, journal: journal))
     }
 
     /// The `unified` map names files of version 2, whose controllers may be in use by version 1 here.
@@ -97,65 +99,70 @@ struct LegacyCGroups: CGroupManager {
 
     // MARK: Changes
 
-    func update(_ resources: Spec.Resources) throws(SystemError) -> [CGroupDirectory] {
+    func directories(for resources: Spec.Resources) throws(SystemError) -> [CGroupDirectory] {
         let asked = CGroups.controllers.filter { $0.isAsked(resources) }
-        var result = directories
-        for controller in asked where !result.contains(where: { $0.controllers.contains(controller.name) }) {
-            if let added = try added(controller.name, resources, asked) { result.insert(added, at: 0) }
-        }
+        return try added(asked).map(\.directory) + directories
+    }
+
+    func update(_ resources: Spec.Resources, undoing journal: CGroupJournal) throws(SystemError) {
+        let asked = CGroups.controllers.filter { $0.isAsked(resources) }
+        // What this host lacks is refused before anything is written.
+        let added = try added(asked)
         if !resources.unified.isEmpty, !directories.contains(where: \.hierarchy.isEmpty) {
             throw SystemError("limit", "unified is for cgroup version 2", .notSupported)
         }
         for directory in directories where !directory.hierarchy.isEmpty {
-            try apply(resources, asked, to: directory, isNew: false)
+            try apply(resources, asked, to: directory, isNew: false, journal)
         }
-        let after = LegacyCGroups(directories: result, layout: layout)
+        let after = LegacyCGroups(directories: added.map(\.directory) + directories, layout: layout)
         for directory in directories where directory.hierarchy.isEmpty {
-            try after.applyRest(resources, asked, to: directory, isNew: false)
+            try after.applyRest(resources, asked, to: directory, isNew: false, journal)
+        }
+        for (directory, hierarchy) in added { try add(directory, hierarchy, resources, asked, journal) }
+    }
+
+    /// The groups that the zone did without until now.
+    private func added(
+        _ asked: [any Controller]
+    ) throws(SystemError) -> [(directory: CGroupDirectory, hierarchy: CGroupLayout.Hierarchy)] {
+        var result: [(directory: CGroupDirectory, hierarchy: CGroupLayout.Hierarchy)] = []
+        let known = { (name: String) in
+            directories.contains { $0.controllers.contains(name) }
+                || result.contains { $0.directory.controllers.contains(name) }
+        }
+        for controller in asked where !known(controller.name) {
+            let layout = try knownLayout()
+            guard let hierarchy = layout.legacy.first(where: { $0.controllers.contains(controller.name) }) else {
+                // The version 2 group has the controller, or none has.
+                try CGroups.requireUnified(controller.name, layout)
+                continue
+            }
+            let path = "\(hierarchy.mountPoint)/\(try relativePath(layout))"
+            result.append((CGroupDirectory(hierarchy: hierarchy.name, path: path), hierarchy))
         }
         return result
     }
 
-    /// Makes a group that the zone did without until now, and moves the zone into it; `nil` where the version 2 group
-    /// has the controller.
-    private func added(
-        _ name: String, _ resources: Spec.Resources, _ asked: [any Controller]
-    ) throws(SystemError) -> CGroupDirectory? {
-        let layout = try knownLayout()
-        guard let hierarchy = layout.legacy.first(where: { $0.controllers.contains(name) }) else {
-            try CGroups.requireUnified(name, layout)
-            return nil
-        }
-        let path = "\(hierarchy.mountPoint)/\(try relativePath(layout))"
-        let directory = CGroupDirectory(hierarchy: hierarchy.name, path: path)
-        // Limits first, so that nothing runs in the group without them.
-        let isNew = try CGroupFiles.make(path)
-        do throws(SystemError) {
-            try apply(resources, asked, to: directory, isNew: isNew)
-        } catch {
-            if isNew { try? CGroupFiles.remove(path) }
-            throw error
-        }
-        try moveAll(into: directory, hierarchy, isNew: isNew)
-        return directory
-    }
-
-    private func moveAll(
-        into directory: CGroupDirectory, _ hierarchy: CGroupLayout.Hierarchy, isNew: Bool
+    /// Makes a group, and moves the zone into it.
+    private func add(
+        _ directory: CGroupDirectory,
+        _ hierarchy: CGroupLayout.Hierarchy,
+        _ resources: Spec.Resources,
+        _ asked: [any Controller],
+        _ journal: CGroupJournal
     ) throws(SystemError) {
-        guard let first = try processes().first(where: { $0 > 0 }) else { return }
-        let before = try CGroupMembership(of: first).path(in: hierarchy.controllers)
-        do throws(SystemError) {
-            try CGroupFiles.moveAll({ () throws(SystemError) in try processes() }, into: directory.path)
-        } catch {
-            // Nobody would know of the group: back, as far as it goes.
-            if isNew, let before {
-                let list = { () throws(SystemError) in try CGroupFiles.processes(directory.path) }
-                try? CGroupFiles.moveAll(list, into: hierarchy.mountPoint + before)
-                try? CGroupFiles.remove(directory.path)
+        // Limits first, so that nothing runs in the group without them.
+        let isNew = try CGroupFiles.make(directory.path)
+        if isNew {
+            // Where a process is now is where all are: the zone had no group of its own there.
+            let first = try processes().first { $0 > 0 }
+            let former = try first.flatMap { (pid) throws(SystemError) in
+                try CGroupMembership(of: pid).path(in: hierarchy.controllers)
             }
-            throw error
+            journal.made(directory.path, former: hierarchy.mountPoint + (former ?? ""))
         }
+        try apply(resources, asked, to: directory, isNew: isNew)
+        try CGroupFiles.moveAll({ () throws(SystemError) in try processes() }, into: directory.path)
     }
 
     private func knownLayout() throws(SystemError) -> CGroupLayout {

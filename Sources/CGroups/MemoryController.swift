@@ -30,7 +30,10 @@ struct MemoryController: Controller {
                 if error.errno != .noEntry { throw error }
             }
         }
-        if let reservation = said(memory.reservation) { try group.write("memory.low", text(reservation)) }
+        if let reservation = said(memory.reservation) {
+            // A soft limit that is taken away protects nothing; "max" would protect everything.
+            try group.write("memory.low", reservation < 0 ? "0" : String(reservation))
+        }
     }
 
     private func refuseLegacy(_ memory: Spec.Memory, _ group: borrowing CGroupFiles) throws(SystemError) {

@@ -141,11 +141,12 @@ public struct SystemdScope: CGroupManager {
     }
 
     /// Directly: with exact values, and with what systemd has no property for.
-    private func apply(_ resources: Spec.Resources) throws(SystemError) {
+    private func apply(_ resources: Spec.Resources, _ journal: CGroupJournal? = nil) throws(SystemError) {
         var controllers = CGroups.controllers
         // An ordinary user can neither load a device filter nor make a device node.
         if bus.user != nil { controllers.removeAll { $0.name == "devices" } }
-        try UnifiedCGroup(directory: group, root: root).apply(resources, controllers, to: try CGroupFiles(group.path))
+        try UnifiedCGroup(directory: group, root: root)
+            .apply(resources, controllers, to: try CGroupFiles(group.path, journal: journal))
     }
 
     /// Stops the unit, and waits until its group is gone; one that is not there is fine.
@@ -168,14 +169,15 @@ public struct SystemdScope: CGroupManager {
 
     // MARK: As every manager
 
-    public func update(_ resources: Spec.Resources) throws(SystemError) -> [CGroupDirectory] {
+    /// systemd is told last, when nothing can be refused any more: its properties cannot be put back by the journal. It
+    /// writes them rounded, hence once more.
+    public func update(_ resources: Spec.Resources, undoing journal: CGroupJournal) throws(SystemError) {
         let properties = try SystemdProperty.limits(resources)
-        if !properties.isEmpty {
-            // Runtime: for as long as the unit lives.
-            try bus.call("SetUnitProperties", "sba(sv)", [unit, "true"] + SystemdProperty.list(properties))
-        }
+        try apply(resources, journal)
+        if properties.isEmpty { return }
+        // Runtime: for as long as the unit lives.
+        try bus.call("SetUnitProperties", "sba(sv)", [unit, "true"] + SystemdProperty.list(properties))
         try apply(resources)
-        return directories
     }
 
     /// Before the start there is nothing to be put into.

@@ -37,9 +37,8 @@ struct UnifiedCGroup: CGroupManager {
         try apply(resources, CGroups.controllers, to: group)
     }
 
-    func update(_ resources: Spec.Resources) throws(SystemError) -> [CGroupDirectory] {
-        try apply(resources, CGroups.controllers, to: try CGroupFiles(directory.path))
-        return directories
+    func update(_ resources: Spec.Resources, undoing journal: CGroupJournal) throws(SystemError) {
+        try apply(resources, CGroups.controllers, to: try CGroupFiles(directory.path, journal: journal))
     }
 
     /// Applies the limits of some controllers and the `unified` map; enables what they need.

@@ -243,15 +243,13 @@ public struct BundleRuntime: Sendable {
     public func update(_ id: String, _ resources: Spec.Resources) throws(ZoneError) {
         let claim = try lockExisting(id)
         let entry = store.entry(id)
-        guard entry.state.process != nil, var record = entry.record else {
+        guard entry.state.process != nil, let record = entry.record else {
             throw ZoneError(.wrongState, "update: container \"\(id)\" is \(entry.state.word), not running")
         }
-        let groups = manager(entry)
-        let directories = try attempting("update container \(id)") { () throws(SystemError) in
-            try groups.update(resources)
-        }
-        if directories != groups.directories {
-            record.cgroups = directories.map(RecordedCGroup.init)
+        var change = GroupChange(record)
+        try change.apply(resources) { error in
+            ZoneError("update container \(id)", error)
+        } write: { (record) throws(ZoneError) in
             try store.write(record, in: claim.folder)
         }
     }

@@ -61,7 +61,8 @@ struct Keeper: ~Copyable {
 
     /// Starts the zone, whose lock the caller holds. Undoes nothing on failure.
     mutating func start(_ claim: borrowing ZoneStore.Claim, image: Image, isAgain: Bool) throws(ZoneError) {
-        let starter = ZoneStarter(store: store)
+        let warnings = Lines()
+        let starter = ZoneStarter(store: store) { warnings.add($0) }
         var prepared = try starter.prepare(
             definition, image, claim, .init(isDetached: true, restarts: restarts, keepsFolder: isAgain))
         let folder = try store.openVolatile(name)
@@ -84,6 +85,7 @@ struct Keeper: ~Copyable {
         }
         isParent = true
         begin(folder, image)
+        for line in warnings.all { log.note(line) }
     }
 
     /// Takes over a zone that runs and whose keeper is gone.
@@ -258,4 +260,11 @@ struct Keeper: ~Copyable {
         // A check's result that cannot be written is told by the next one.
         _ = try? folder?.replaceFile(HealthMonitor.fileName, health.serialized(), mode: 0o600)
     }
+}
+
+/// Lines that are collected by a closure. There is one thread.
+private final class Lines: @unchecked Sendable {
+    private(set) var all: [String] = []
+
+    func add(_ line: String) { all.append(line) }
 }

@@ -13,13 +13,16 @@ struct SpecBuilder {
     let volatile: String
     let persistent: String
     let cgroupsPath: String
+    /// Gets warnings.
+    var report: (String) -> Void = { _ in }
 
     func spec(windowSize: WindowSize?) throws(ZoneError) -> Spec {
         var spec = Spec()
         spec.process = try process(windowSize)
         spec.root = Spec.Root(path: "\(volatile)/rootfs", readonly: definition.isReadOnly)
         spec.hostname = hostname
-        spec.mounts = mounts + SpecBuilder.ordered(networkFiles() + definition.mounts)
+        spec.mounts = try mounts + LXCFS(report: report).mounts(for: definition.procView)
+        spec.mounts += SpecBuilder.ordered(networkFiles() + definition.mounts)
         spec.annotations = image.labels.merging(definition.labels) { $1 }
         var linux = Spec.Linux()
         linux.namespaces = DefaultProfile.namespaces.filter { $0.type != .network || definition.network == .none }

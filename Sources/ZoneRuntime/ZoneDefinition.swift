@@ -33,6 +33,7 @@ public struct ZoneDefinition: JSONRecord, Sendable, Equatable {
     public var devices: [DeviceRequest] = []
     public var network = Network.none
     public var resources = Spec.Resources()
+    public var procView = ProcView.auto
     public var addedCapabilities: [String] = []
     public var droppedCapabilities: [String] = []
     /// `unconfined`, or the absolute path of a profile; the default profile where nothing is said.
@@ -73,6 +74,7 @@ public struct ZoneDefinition: JSONRecord, Sendable, Equatable {
         try visitor.field("devices", &devices)
         try visitor.field("network", &network)
         try visitor.field("resources", &resources)
+        try visitor.field("procView", &procView)
         try visitor.field("addedCapabilities", &addedCapabilities)
         try visitor.field("droppedCapabilities", &droppedCapabilities)
         try visitor.field("seccompProfile", &seccompProfile)

@@ -40,7 +40,7 @@ public struct ZoneLifecycle: Sendable {
         _ = try SpecBuilder(
             definition: definition, image: image.configuration.config ?? .init(),
             volatile: store.folders.volatile(zone), persistent: store.folders.persistent(zone),
-            cgroupsPath: "/\(store.folders.cgroupParent)/\(zone)"
+            cgroupsPath: "/\(store.folders.cgroupParent)/\(zone)", report: { _ in }
         ).spec(windowSize: nil)
     }
 

@@ -35,7 +35,7 @@ public struct ZoneRunner: Sendable {
         // Before the layers are looked up: an image that a definition names is not removed.
         let definition = try store.define(wanted, image, claim)
 
-        let starter = ZoneStarter(store: store)
+        let starter = ZoneStarter(store: store, report: report)
         var prepared = try starter.prepare(definition, image, claim, .init())
         let streams =
             definition.hasTerminal

@@ -21,6 +21,8 @@ import Seccomp
 ///     release                 execve
 struct ZoneStarter: Sendable {
     let store: ZoneStore
+    /// Gets warnings.
+    let report: @Sendable (String) -> Void
 
     /// Who stays with the zone, and what is known of its earlier runs.
     struct Circumstances: Sendable {
@@ -65,7 +67,8 @@ struct ZoneStarter: Sendable {
             definition.hasTerminal && !circumstances.isDetached ? Terminal.size(of: 0) ?? Terminal.size(of: 1) : nil
         let builder = SpecBuilder(
             definition: definition, image: image.configuration.config ?? .init(),
-            volatile: folders.volatile(zone), persistent: folders.persistent(zone), cgroupsPath: "/\(parent)/\(zone)")
+            volatile: folders.volatile(zone), persistent: folders.persistent(zone), cgroupsPath: "/\(parent)/\(zone)",
+            report: report)
         let spec = try builder.spec(windowSize: terminalSize)
         let layout = try attempting("find the control groups") { () throws(SystemError) in try CGroupLayout.ofHost() }
         var resources = spec.linux?.resources ?? .init()

@@ -23,6 +23,8 @@ struct ZoneView: JSONRecord {
     var exitCode: Int32?
     var damage: String?
     var cgroups: [String]?
+    /// Who answers in /proc/meminfo and its like: `lxcfs` or `kernel`.
+    var procView: String?
     var config: Spec?
     var definition: ZoneDefinition?
     var created: Int64?
@@ -45,6 +47,7 @@ struct ZoneView: JSONRecord {
         try visitor.field("exitCode", &exitCode)
         try visitor.field("damage", &damage)
         try visitor.field("cgroups", &cgroups)
+        try visitor.field("procView", &procView)
         try visitor.field("config", &config)
         try visitor.field("definition", &definition)
     }
@@ -72,6 +75,7 @@ struct ZoneView: JSONRecord {
     func detailed(configuration: Spec??, definition: ZoneDefinition??, cgroups: [String]) -> ZoneView {
         var view = self
         view.config = configuration ?? nil
+        view.procView = view.config.map { ProcView.name(of: $0.mounts) }
         view.definition = definition ?? nil
         view.cgroups = cgroups
         return view

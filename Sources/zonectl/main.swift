@@ -67,7 +67,7 @@ enum Main {
             throw CommandTable.unknown(verb, next: globals.operands.dropFirst().first)
         }
         let arguments = try ArgumentParser(
-            command: command.name, options: command.options + [GlobalOption.help],
+            command: command.name, options: command.options + command.refused() + [GlobalOption.help],
             endsOptionsAtOperand: command.endsOptionsAtOperand
         ).parse(rest)
         if arguments.flag(GlobalOption.help) {

@@ -87,15 +87,17 @@ private func mountValue(_ input: Input) {
 
 private func optionValue(_ input: Input) {
     guard let text = input.text else { return }
-    if let memory = try? OptionValue.memory(text) { expect(memory.limit.map { $0 > 0 } == true, "a limit above 0") }
-    if let cpu = try? OptionValue.cpu(cpus: text, shares: nil, set: nil) {
-        expect(cpu.quota.map { (1000...819_200_000).contains($0) } == true, "\(text) is a quota")
+    if let bytes = try? ResourceOptions.size(text, "--memory") { expect(bytes >= 0, "\(text) is a size") }
+    if let quota = try? ResourceOptions.quota(text) {
+        expect(quota == 0 || (1000...819_200_000).contains(quota), "\(text) is a quota")
     }
-    if let cpu = try? OptionValue.cpu(cpus: nil, shares: text, set: nil) {
-        expect(cpu.shares.map { (2...262_144).contains($0) } == true, "\(text) is a weight")
+    if let shares = try? ResourceOptions.shares(text) {
+        expect(shares == 0 || (2...262_144).contains(shares), "\(text) is a weight")
     }
-    _ = try? OptionValue.cpu(cpus: nil, shares: nil, set: text)
-    if let pids = try? OptionValue.pids(text) { expect(pids.limit >= -1, "\(text) is a number of processes") }
+    _ = try? ResourceOptions.list(text, "--cpuset-cpus", of: "CPUs")
+    _ = try? ResourceOptions.time(text)
+    _ = try? ResourceOptions.rate(text, .readBytes)
+    if let pids = try? ResourceOptions.pids(text) { expect(pids >= 0, "\(text) is a number of processes") }
     if let limit = try? OptionValue.limit(text) {
         expect(limit.soft <= limit.hard, "the soft limit is below the hard one")
         expect(ResourceLimits.number(of: limit.type) != nil, "\(limit.type) is a limit")

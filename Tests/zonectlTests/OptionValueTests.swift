@@ -22,69 +22,6 @@ import ZoneRuntime
 
     // MARK: Limits
 
-    @Test(arguments: [("1", 1), ("512M", 536_870_912), ("1.5g", 1_610_612_736)] as [(String, Int64)])
-    func memory(_ text: String, _ bytes: Int64) throws {
-        let memory = try OptionValue.memory(text)
-        #expect(memory.limit == bytes)
-        #expect(memory.swap == bytes * 2)
-    }
-
-    @Test func muchMemoryHasNoSwapLimit() throws {
-        #expect(try OptionValue.memory("9223372036854775807").swap == -1)
-    }
-
-    @Test(arguments: ["", "0", "0M", "-1", "much", "1X"])
-    func badMemory(_ text: String) {
-        refusal("--memory \"\(text)\"") { () throws(ZoneError) in _ = try OptionValue.memory(text) }
-    }
-
-    @Test(
-        arguments: [("1", 100_000), ("1.5", 150_000), ("0.01", 1000), ("8192", 819_200_000), (".5", 50_000)]
-            as [(String, Int64)])
-    func cpus(_ text: String, _ quota: Int64) throws {
-        let cpu = try #require(try OptionValue.cpu(cpus: text, shares: nil, set: nil))
-        #expect(cpu.quota == quota)
-        #expect(cpu.period == 100_000)
-        #expect(cpu.shares == nil && cpu.cpus == nil)
-    }
-
-    @Test(arguments: ["", "0", "0.001", "-1", "nan", "inf", "8193", "1e300", "two", "1,5", "0x1p1024"])
-    func badCPUs(_ text: String) {
-        refusal("--cpus \"\(text)\"") { () throws(ZoneError) in
-            _ = try OptionValue.cpu(cpus: text, shares: nil, set: nil)
-        }
-    }
-
-    @Test(arguments: ["", "1", "0", "262145", "-5", "1.5", "99999999999999999999"])
-    func badShares(_ text: String) {
-        refusal("--cpu-shares \"\(text)\"") { () throws(ZoneError) in
-            _ = try OptionValue.cpu(cpus: nil, shares: text, set: nil)
-        }
-    }
-
-    @Test(arguments: ["", "a", "0;1", "0 1", "0\n", "٣"])
-    func badSets(_ text: String) {
-        refusal("--cpuset-cpus \"\(text)\"") { () throws(ZoneError) in
-            _ = try OptionValue.cpu(cpus: nil, shares: nil, set: text)
-        }
-    }
-
-    @Test func cpuOptionsGoTogether() throws {
-        let cpu = try #require(try OptionValue.cpu(cpus: "2", shares: "262144", set: "0-3,7"))
-        #expect((cpu.quota, cpu.shares, cpu.cpus) == (200_000, 262_144, "0-3,7"))
-        #expect(try OptionValue.cpu(cpus: nil, shares: nil, set: nil) == nil)
-    }
-
-    @Test(arguments: [("-1", -1), ("1", 1), ("4194304", 4_194_304)] as [(String, Int64)])
-    func pids(_ text: String, _ limit: Int64) throws {
-        #expect(try OptionValue.pids(text).limit == limit)
-    }
-
-    @Test(arguments: ["", "-2", "4194305", "many", "1.0"])
-    func badPids(_ text: String) {
-        refusal("--pids-limit \"\(text)\"") { () throws(ZoneError) in _ = try OptionValue.pids(text) }
-    }
-
     @Test(
         arguments: [
             ("nofile=1024:4096", "RLIMIT_NOFILE", 1024, 4096), ("nofile=7", "RLIMIT_NOFILE", 7, 7),

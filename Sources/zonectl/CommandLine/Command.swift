@@ -50,6 +50,9 @@ struct Command: Sendable {
     /// More for `help VERB`; may be empty.
     var details = ""
     let options: [Option]
+    /// Options of a related verb that are parsed only to say why they are none of this one's. Not made until then: every
+    /// call makes the table of all verbs.
+    var refused: @Sendable () -> [Option] = { [] }
     /// Options end at the first operand, because what follows belongs to another program.
     var endsOptionsAtOperand = false
     /// Whether it changes anything on the host, which only root may.

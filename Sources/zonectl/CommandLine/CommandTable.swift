@@ -9,7 +9,7 @@ enum CommandTable {
         RunCommand.command, CreateCommand.command, StartCommand.command, StopCommand.command, RestartCommand.command,
         KillCommand.command, PauseCommand.pause, PauseCommand.resume, ExecCommand.command, AttachCommand.command,
         WaitCommand.command, RenameCommand.command, RemoveCommand.command,
-        ListCommand.command, InspectCommand.command,
+        ListCommand.command, InspectCommand.command, SetCommand.command,
         ImageListCommand.command, ImageImportCommand.command, ImageRemoveCommand.command,
         VersionCommand.command, HelpCommand.command,
     ]

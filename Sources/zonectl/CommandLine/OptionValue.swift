@@ -10,54 +10,6 @@ import ZoneRuntime
 enum OptionValue {
     // MARK: Limits
 
-    static func memory(_ text: String) throws(ZoneError) -> Spec.Memory {
-        guard let bytes = ByteSize.parse(text), bytes > 0 else {
-            throw ZoneError(
-                .invalid, "--memory \"\(text)\" is not a size", hint: "give a number with k, M, G or T, such as 512M")
-        }
-        var memory = Spec.Memory()
-        memory.limit = bytes
-        // As docker: as much swap again as memory.
-        let (both, overflow) = bytes.multipliedReportingOverflow(by: 2)
-        memory.swap = overflow ? -1 : both
-        return memory
-    }
-
-    static func cpu(cpus: String?, shares: String?, set: String?) throws(ZoneError) -> Spec.CPU? {
-        if cpus == nil && shares == nil && set == nil { return nil }
-        var cpu = Spec.CPU()
-        if let cpus {
-            // 0.01 is the kernel's own minimum of 1 ms in a period of 100.
-            guard let number = Double(cpus), number.isFinite, number >= 0.01, number <= 8192 else {
-                throw ZoneError(
-                    .invalid, "--cpus \"\(cpus)\" is not a number of CPUs from 0.01 to 8192",
-                    hint: "1.5 means one and a half CPUs' time")
-            }
-            cpu.period = 100_000
-            cpu.quota = Int64((number * 100_000).rounded())
-        }
-        if let shares {
-            guard let number = UInt64(shares), (2...262_144).contains(number) else {
-                throw ZoneError(.invalid, "--cpu-shares \"\(shares)\" is not a number from 2 to 262144")
-            }
-            cpu.shares = number
-        }
-        if let set {
-            guard !set.isEmpty, set.utf8.allSatisfy({ ($0 >= 0x30 && $0 <= 0x39) || $0 == 0x2C || $0 == 0x2D }) else {
-                throw ZoneError(.invalid, "--cpuset-cpus \"\(set)\" is not a list of CPUs", hint: "such as 0-3,7")
-            }
-            cpu.cpus = set
-        }
-        return cpu
-    }
-
-    static func pids(_ text: String) throws(ZoneError) -> Spec.Pids {
-        guard let number = Int64(text), number >= -1, number <= 4_194_304 else {
-            throw ZoneError(.invalid, "--pids-limit \"\(text)\" is not a number from 1 to 4194304, or -1 for no limit")
-        }
-        return Spec.Pids(limit: number)
-    }
-
     static func limit(_ text: String) throws(ZoneError) -> Spec.ResourceLimit {
         let parts = text.split(separator: "=", maxSplits: 1, omittingEmptySubsequences: false).map(String.init)
         guard parts.count == 2, ResourceLimits.shortNames.contains(parts[0]) else {
@@ -101,6 +53,13 @@ enum OptionValue {
             throw ZoneError(.invalid, "--network \"\(text)\" is not a network", hint: "there is none and host")
         }
         return network
+    }
+
+    static func proc(_ text: String) throws(ZoneError) -> ProcView {
+        guard let view = ProcView(rawValue: text) else {
+            throw ZoneError(.invalid, "--proc \"\(text)\" is not a view of /proc", hint: "there is auto, zone and host")
+        }
+        return view
     }
 
     // MARK: Environment

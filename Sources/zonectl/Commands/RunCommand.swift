@@ -21,11 +21,6 @@ enum RunCommand {
         "mount", nil, "type=bind|tmpfs,…", "Mount with src=, dst=, readonly, tmpfs-size=, tmpfs-mode=")
     static let tmpfs = Option.list("tmpfs", nil, "TARGET[:OPTIONS]", "Mount a tmpfs")
     static let readOnly = Option.flag("read-only", nil, "Make the root file system read-only")
-    static let memory = Option.value("memory", "m", "SIZE", "Memory limit, such as 512M")
-    static let cpus = Option.value("cpus", nil, "NUMBER", "CPU time limit, such as 1.5")
-    static let cpuShares = Option.value("cpu-shares", nil, "NUMBER", "Relative weight among busy zones (2 to 262144)")
-    static let cpuSet = Option.value("cpuset-cpus", nil, "LIST", "CPUs that may be used, such as 0-3,7")
-    static let pidsLimit = Option.value("pids-limit", nil, "NUMBER", "Limit of processes and threads (-1: none)")
     static let addCapability = Option.list("cap-add", nil, "CAPABILITY", "Add a capability, or ALL")
     static let dropCapability = Option.list("cap-drop", nil, "CAPABILITY", "Drop a capability, or ALL")
     static let security = Option.list(
@@ -38,15 +33,18 @@ enum RunCommand {
     static let label = Option.list("label", "l", "NAME=VALUE", "Note something on the zone")
     static let network = Option.value("network", nil, "none|host", "Network: a loopback of its own, or the host's")
 
+    static let proc = Option.value(
+        "proc", nil, "auto|zone|host", "Whose memory and CPUs /proc shows (auto: the zone's where LXCFS is mounted)")
+
     static let detach = Option.flag("detach", "d", "Run the zone in the background and print its name")
 
     /// What makes a zone, for all verbs that do.
     static let definitionOptions: [Option] =
         [
             interactive, terminal, remove, name, hostname, environment, environmentFile, workingDirectory, user, volume,
-            mount, tmpfs, readOnly, memory, cpus, cpuShares, cpuSet, pidsLimit, addCapability, dropCapability, security,
-            limit, sysctl, device, usesInit, entrypoint, label, network,
-        ] + SupervisionOptions.all
+            mount, tmpfs, readOnly, addCapability, dropCapability, security, limit, sysctl, device, usesInit,
+            entrypoint, label, network, proc,
+        ] + ResourceOptions.all + SupervisionOptions.all
 
     static let command = Command(
         names: ["run"], group: .run, operands: "IMAGE [COMMAND [ARGUMENT…]]",
@@ -108,7 +106,8 @@ enum RunCommand {
         for text in arguments.list(tmpfs) { definition.mounts.append(try MountValue.tmpfs(text)) }
         definition.devices = try mapping(arguments.list(device), OptionValue.device)
         if let text = arguments.value(network) { definition.network = try OptionValue.network(text) }
-        definition.resources = try resources(arguments)
+        definition.resources = try ResourceOptions.change(arguments).applied(to: definition.resources)
+        if let text = arguments.value(proc) { definition.procView = try OptionValue.proc(text) }
         definition.addedCapabilities = try mapping(arguments.list(addCapability)) { (text) throws(ZoneError) in
             try OptionValue.capability(text, "--cap-add")
         }
@@ -121,13 +120,7 @@ enum RunCommand {
             let (key, value) = try OptionValue.sysctl(text, network: definition.network)
             definition.sysctls[key] = value
         }
-        for text in arguments.list(label) {
-            let parts = text.split(separator: "=", maxSplits: 1, omittingEmptySubsequences: false)
-            guard let key = parts.first, !key.isEmpty else {
-                throw ZoneError(.invalid, "--label \"\(text)\" has no name")
-            }
-            definition.labels[String(key)] = parts.count == 2 ? String(parts[1]) : ""
-        }
+        definition.labels = try labels(arguments)
         try SupervisionOptions.apply(arguments, to: &definition)
         return definition
     }
@@ -141,13 +134,17 @@ enum RunCommand {
         return (arguments.flag(interactive), arguments.flag(terminal))
     }
 
-    private static func resources(_ arguments: Arguments) throws(ZoneError) -> Spec.Resources {
-        var resources = Spec.Resources()
-        resources.memory = try arguments.value(memory).map(OptionValue.memory)
-        resources.cpu = try OptionValue.cpu(
-            cpus: arguments.value(cpus), shares: arguments.value(cpuShares), set: arguments.value(cpuSet))
-        resources.pids = try arguments.value(pidsLimit).map(OptionValue.pids)
-        return resources
+    /// The labels of `--label NAME=VALUE`.
+    static func labels(_ arguments: Arguments) throws(ZoneError) -> [String: String] {
+        var labels: [String: String] = [:]
+        for text in arguments.list(label) {
+            let parts = text.split(separator: "=", maxSplits: 1, omittingEmptySubsequences: false)
+            guard let key = parts.first, !key.isEmpty else {
+                throw ZoneError(.invalid, "--label \"\(text)\" has no name")
+            }
+            labels[String(key)] = parts.count == 2 ? String(parts[1]) : ""
+        }
+        return labels
     }
 
     private static func mapping<Value>(
