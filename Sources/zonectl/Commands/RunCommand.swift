@@ -46,6 +46,12 @@ enum RunCommand {
             The exit status is the command's own, 128+n when signal n killed it, 127 when it was not found, 126 when it
             could not be executed, and 125 when zonectl failed.
             """,
+        examples: """
+            # A shell in a zone of which nothing is left
+            zonectl run -it --rm busybox
+            # A web server on the host's network, with a folder of the host's and limits
+            zonectl run --name web --network host -v /srv/www:/www:ro -m 256M --cpus 1.5 busybox httpd -f -p 8080 -h /www
+            """,
         options: [
             interactive, terminal, remove, name, hostname, environment, environmentFile, workingDirectory, user, volume,
             mount, tmpfs, readOnly, memory, cpus, cpuShares, cpuSet, pidsLimit, addCapability, dropCapability, security,
