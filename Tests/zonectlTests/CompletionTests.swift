@@ -63,6 +63,16 @@ import ZoneRuntime
         #expect(completion.candidates.isEmpty)
     }
 
+    @Test(
+        arguments: [
+            ("no|on-failure[:N]|always", .words(["no", "on-failure", "always"])), ("type=bind|tmpfs,…", .text),
+            ("SIZE", .text), ("PATH:RATE", .fileBeforeColon), ("SOURCE[:TARGET[:rwm]]", .fileBeforeColon),
+            ("NAME", .zones), ("DIR", .folders), ("auto|zone|host", .words(["auto", "zone", "host"])),
+        ] as [(String, WordKind)])
+    func aValuesNameTellsWhatItIs(_ name: String, _ kind: WordKind) {
+        #expect(WordKind(of: name, in: .run) == kind)
+    }
+
     @Test func namesComeFromTheFoldersThatTheLineNames() {
         #expect(Self.complete("--root /x stop we").candidates == [.init(word: "web", help: "/x")])
         #expect(Self.complete("--root=/y stop we").candidates == [.init(word: "web", help: "/y")])

@@ -33,9 +33,12 @@ enum WordKind: Sendable, Equatable {
         case "SIGNAL": self = .words(SignalName.common)
         case "CAPABILITY": self = .words(["ALL"] + ZoneDefinition.capabilityNames)
         default:
-            let words = name.split(separator: "|").map(String.init)
+            // `on-failure[:N]`: what is in brackets is left to the typist.
+            let words = name.split(separator: "|").map { String($0.prefix { $0 != "[" }) }
             let areWords = words.count > 1 && words.allSatisfy { $0.utf8.allSatisfy(WordKind.isPlain) }
-            self = areWords ? .words(words) : name.hasPrefix("SOURCE") ? .fileBeforeColon : .text
+            self =
+                areWords
+                ? .words(words) : name.hasPrefix("SOURCE") || name.hasPrefix("PATH:") ? .fileBeforeColon : .text
         }
     }
 

@@ -15,6 +15,10 @@ enum DoctorCommand {
             Each check says what was found, and for a warning or a problem what does not work because of it and what to do.
             A warning is about something that need not matter to you; with a problem zones do not work, or not safely.
             Nothing is changed. Ordinary users are told what concerns their own zones.
+
+            With --json: an object with schema (1), uid, problems, warnings (numbers) and findings, a list of objects with
+            check (such as kernel.version; these names stay), verdict (ok, warning, problem, skipped), found, and for
+            warnings and problems affects and fix.
             """,
         examples: """
             zonectl doctor
