@@ -11,7 +11,7 @@ RELEASE := .build/static
 ZONECTL := .build/zonectl
 PYTEST  := /usr/bin/python3 -m pytest -p no:cacheprovider -rs -q
 
-.PHONY: all build run test test-units test-integration test-engines test-conformance test-vm fuzz images bench order check fmt install uninstall clean tools packages
+.PHONY: all build run test test-units test-integration test-engines test-conformance test-vm fuzz images bench order check fmt man completions deb install uninstall clean tools packages
 
 all: build
 
@@ -85,11 +85,32 @@ fmt: tools
 
 # --- Install ---------------------------------------------------------------------------------------------------------
 
-install: build
+install: build man completions
 	install -D -m 0755 $(ZONECTL) $(DESTDIR)$(PREFIX)/bin/zonectl
+	install -D -m 0644 -t $(DESTDIR)$(PREFIX)/share/man/man1 .build/man/*.1
+	install -D -m 0644 .build/completions/zonectl $(DESTDIR)$(PREFIX)/share/bash-completion/completions/zonectl
+	install -D -m 0644 .build/completions/_zonectl $(DESTDIR)$(PREFIX)/share/zsh/site-functions/_zonectl
+	install -D -m 0644 .build/completions/zonectl.fish $(DESTDIR)$(PREFIX)/share/fish/vendor_completions.d/zonectl.fish
 
 uninstall:
 	rm -f $(DESTDIR)$(PREFIX)/bin/zonectl
+	rm -f $(DESTDIR)$(PREFIX)/share/man/man1/zonectl.1 $(DESTDIR)$(PREFIX)/share/man/man1/zonectl-*.1
+	rm -f $(DESTDIR)$(PREFIX)/share/bash-completion/completions/zonectl
+	rm -f $(DESTDIR)$(PREFIX)/share/zsh/site-functions/_zonectl
+	rm -f $(DESTDIR)$(PREFIX)/share/fish/vendor_completions.d/zonectl.fish
+
+# Both are made by the executable, from its definitions of verbs and options.
+man: build
+	@scripts/man $(ZONECTL) .build/man
+
+completions: build
+	@mkdir -p .build/completions
+	@$(ZONECTL) completion bash >.build/completions/zonectl
+	@$(ZONECTL) completion zsh >.build/completions/_zonectl
+	@$(ZONECTL) completion fish >.build/completions/zonectl.fish
+
+deb: build
+	@scripts/deb $(ZONECTL) .build
 
 clean:
 	rm -rf .build .build-* .build_*

@@ -46,7 +46,8 @@ let package = Package(
         layer("Images", ["LinuxSystem", "OCI", "CLinux", "CArchive", "CNettle"]),
         layer("HVBridge", ["LinuxSystem", "CLinux"]),
         // L3: zones.
-        layer("ZoneRuntime", ["CLinux", "LinuxSystem", "OCI", "Seccomp", "Namespaces", "CGroups", "Images"]),
+        layer(
+            "ZoneRuntime", ["CLinux", "LinuxSystem", "OCI", "Seccomp", "Namespaces", "CGroups", "Images", "HVBridge"]),
         // L4: the command.
         .executableTarget(
             name: "zonectl",
@@ -64,7 +65,9 @@ let package = Package(
         tests("OCI", ["OCI"]),
         tests("Namespaces", ["Namespaces", "LinuxSystem", "TestSupport"]),
         tests("CGroups", ["CGroups", "LinuxSystem", "OCI", "TestSupport"]),
-        tests("ZoneRuntime", ["ZoneRuntime", "Namespaces", "CGroups", "LinuxSystem", "OCI", "TestSupport"]),
+        tests(
+            "ZoneRuntime",
+            ["ZoneRuntime", "Namespaces", "CGroups", "HVBridge", "LinuxSystem", "OCI", "TestSupport"]),
         tests("zonectl", ["zonectl", "ZoneRuntime", "LinuxSystem", "OCI", "TestSupport"]),
     ]
 )

@@ -14,6 +14,11 @@ public enum SignalName {
         "POLL": SIGIO, "PWR": 30, "SYS": SIGSYS,
     ]
 
+    /// Those that people send.
+    public static let common = [
+        "TERM", "KILL", "HUP", "INT", "QUIT", "USR1", "USR2", "STOP", "CONT", "WINCH", "ABRT", "ALRM",
+    ]
+
     /// Parses `TERM`, `SIGTERM`, `term`, `15`, `RTMIN+3` or `RTMAX-1`; `nil` for what is no signal. 0 is none.
     public static func number(of text: String) -> Int32? {
         if let number = Int32(text) { return (1...64).contains(number) && !text.hasPrefix("+") ? number : nil }

@@ -16,6 +16,11 @@ extension ZoneDefinition {
         Capability.number(of: text).flatMap { Capability.name(of: $0) }
     }
 
+    /// All names that ``capabilityName(_:)`` gives.
+    public static var capabilityNames: [String] {
+        (0..<64).filter { Capability.all >> UInt64($0) & 1 == 1 }.compactMap { Capability.name(of: $0) }
+    }
+
     /// Where something may be mounted: an absolute path, but neither the root nor the kernel's file systems, which the
     /// zone's own tools and our masks rely on.
     public static func mountTarget(_ path: String, _ option: String) throws(ZoneError) -> String {

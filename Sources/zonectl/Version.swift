@@ -8,6 +8,9 @@ import OCI
 enum Version {
     static let number = "0.1.0"
 
+    /// When this number was given, for manual pages and packages: YEAR-MONTH-DAY.
+    static let date = "2026-11-21"
+
     /// Of the OCI runtime specification.
     static var specification: String { Spec.version }
 

@@ -32,6 +32,21 @@ private func command(_ input: Input) {
     }
     for parser in parsers { parse(words.dropFirst(), parser) }
     _ = CommandTable.unknown(verb, next: words.dropFirst().first)
+    complete(words)
+}
+
+/// At every word of the line: what is offered begins with what is there, and is one line.
+private func complete(_ words: [String]) {
+    let names = Completion.Names(
+        zones: { _, _ in [.init(word: "web", help: "running")] }, images: { _, _ in [.init(word: "a/b:1", help: "")] })
+    for (index, current) in words.enumerated() {
+        let completion = Completion(before: Array(words.prefix(index)), current: current, names: names)
+        for candidate in completion.candidates {
+            expect(candidate.word.hasPrefix(current), "\(candidate.word) is offered for \(current)")
+            expect(!candidate.word.utf8.contains { $0 <= 0x20 }, "\(candidate.word) is no word")
+        }
+        expect(current.hasPrefix(completion.prefix), "\(completion.prefix) does not stand before \(current)")
+    }
 }
 
 private func parse(_ words: ArraySlice<String>, _ parser: ArgumentParser) {

@@ -8,6 +8,7 @@
 #define CLINUX_H
 
 #include "Attributes.h"
+#include "Probe.h"
 
 #include <fcntl.h>
 #include <linux/kvm.h>

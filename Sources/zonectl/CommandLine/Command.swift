@@ -8,7 +8,7 @@ struct Option: Sendable {
     enum Kind: Sendable, Equatable {
         /// `--rm`, `--rm=false`.
         case flag
-        /// `--name NAME`, `--name=NAME`; the text names the value in the help.
+        /// `--name NAME`, `--name=NAME`; the text names the value in the help, and tells completion what it is: ``WordKind``.
         case value(String)
     }
 
@@ -44,11 +44,15 @@ struct Command: Sendable {
     /// The verb, of one word or two (`image ls`), and other words for it.
     let names: [String]
     let group: Group
-    /// What follows the options, such as `NAME…`.
+    /// What follows the options, such as `NAME…`. Completion knows by these names what to offer: ``WordKind``.
     let operands: String
     let summary: String
     /// More for `help VERB`; may be empty.
     var details = ""
+    /// For help and manual page: lines as at a shell, with comments; may be empty.
+    var examples = ""
+    /// For the manual page: an own status and what it means a line, with a tab between; may be empty.
+    var statuses = ""
     let options: [Option]
     /// Options of a related verb that are parsed only to say why they are none of this one's. Not made until then: every
     /// call makes the table of all verbs.
@@ -59,6 +63,8 @@ struct Command: Sendable {
     var needsRoot = true
     /// Whether a child of it becomes a process of a zone's. `enters_zone` in CStart.c names those that engines have, too.
     var entersZone = false
+    /// For programs, not for people: neither help nor completion show it.
+    var isHidden = false
     let run: @Sendable (Arguments, Context) throws(ZoneError) -> Int32
 
     var name: String { names[0] }

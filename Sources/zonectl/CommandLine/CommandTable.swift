@@ -11,8 +11,12 @@ enum CommandTable {
         WaitCommand.command, RenameCommand.command, RemoveCommand.command,
         ListCommand.command, InspectCommand.command, SetCommand.command,
         ImageListCommand.command, ImageImportCommand.command, ImageRemoveCommand.command,
-        VersionCommand.command, HelpCommand.command,
+        DoctorCommand.command, VersionCommand.command, HelpCommand.command, CompletionCommand.command,
+        CompleteCommand.command,
     ]
+
+    /// All verbs that people see.
+    static var shown: [Command] { all.filter { !$0.isHidden } }
 
     /// Finds the verb at the beginning of some words, two words before one.
     static func find(_ words: ArraySlice<String>) -> (command: Command, rest: ArraySlice<String>)? {
@@ -35,7 +39,7 @@ enum CommandTable {
             let what = next.map { "unknown verb \"\(word) \($0)\"" } ?? "\(word) needs a verb"
             return ZoneError(.invalid, what, hint: "there is \(verbs.joined(separator: ", "))")
         }
-        let names = all.flatMap(\.names)
+        let names = shown.flatMap(\.names)
         let hint = Suggestion.nearest(to: word, among: names).map { "did you mean '\($0)'? " } ?? ""
         return ZoneError(.invalid, "unknown verb \"\(word)\"", hint: hint + "'zonectl help' lists the verbs")
     }

@@ -12,7 +12,7 @@ enum Help {
             """
         for group in Command.Group.allCases {
             text += "\n\(group.rawValue):\n"
-            text += columns(CommandTable.all.filter { $0.group == group }.map { ($0.name, $0.summary) })
+            text += columns(CommandTable.shown.filter { $0.group == group }.map { ($0.name, $0.summary) })
         }
         text += "\nOptions:\n" + options(GlobalOption.all)
         text += "\n'zonectl help VERB' tells more about a verb. Start with: zonectl run busybox\n"
@@ -27,7 +27,12 @@ enum Help {
         if !command.details.isEmpty { text += "\n\(command.details)\n" }
         let others = command.names.dropFirst()
         if !others.isEmpty { text += "\nAlso called: \(others.joined(separator: ", "))\n" }
-        return text + "\nOptions:\n" + options(command.options + [GlobalOption.help])
+        text += "\nOptions:\n" + options(command.options + [GlobalOption.help])
+        if !command.examples.isEmpty {
+            let lines = command.examples.split(separator: "\n", omittingEmptySubsequences: false)
+            text += "\nExamples:\n" + lines.map { $0.isEmpty ? "\n" : "  \($0)\n" }.joined()
+        }
+        return text
     }
 
     static func options(_ options: [Option]) -> String {

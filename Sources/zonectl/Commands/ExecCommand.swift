@@ -16,6 +16,12 @@ enum ExecCommand {
         names: ["exec"], group: .run, operands: "NAME COMMAND [ARGUMENT…]",
         summary: "Execute a command in a running zone",
         details: "Terminal, stdin and exit status are as for 'zonectl run'.",
+        examples: """
+            zonectl exec web ls -l /www
+            zonectl exec -it web sh
+            # What comes down a pipe goes in
+            tar -c . | zonectl exec -i web tar -x -C /tmp
+            """,
         options: [interactive, terminal, environment, environmentFile, workingDirectory, user],
         endsOptionsAtOperand: true, entersZone: true
     ) { (arguments, context) throws(ZoneError) in

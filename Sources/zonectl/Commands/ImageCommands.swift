@@ -49,6 +49,12 @@ enum ImageImportCommand {
             gzip, zstd, bzip2 or xz. COMMAND is what zones of it run unless told otherwise: for a tar of a root file
             system /bin/sh if not given, for a layout what it says itself.
             """,
+        examples: """
+            zonectl image import --name=debian debian-rootfs.tar.zst /bin/bash
+            # From a registry, by way of skopeo
+            skopeo copy docker://docker.io/library/busybox oci:busybox:latest
+            zonectl image import --name=busybox busybox
+            """,
         options: [name],
         endsOptionsAtOperand: true
     ) { (arguments, context) throws(ZoneError) in

@@ -55,6 +55,12 @@ enum RunCommand {
             could not be executed, and 125 when zonectl failed. With -d it is 0 once the command runs; 'zonectl wait'
             tells how it ended, 'zonectl logs' what it said.
             """,
+        examples: """
+            # A shell in a zone of which nothing is left
+            zonectl run -it --rm busybox
+            # A web server on the host's network, with a folder of the host's and limits
+            zonectl run -d --name web --restart unless-stopped --network host -v /srv/www:/www:ro -m 256M --cpus 1.5 busybox httpd -f -p 8080 -h /www
+            """,
         options: [detach] + definitionOptions, endsOptionsAtOperand: true, entersZone: true
     ) { (arguments, context) throws(ZoneError) in
         var definition = try definition(arguments)

@@ -10,6 +10,7 @@ enum KillCommand {
 
     static let command = Command(
         names: ["kill"], group: .run, operands: "NAME…", summary: "Send a signal to zones' first processes",
+        examples: "zonectl kill -s HUP web",
         options: [signal], needsRoot: false
     ) { (arguments, context) throws(ZoneError) in
         let text = arguments.value(signal) ?? "KILL"
@@ -29,7 +30,8 @@ enum StopCommand {
 
     static let command = Command(
         names: ["stop"], group: .run, operands: "NAME…",
-        summary: "Ask zones to end, and kill those that do not in time", options: [time],
+        summary: "Ask zones to end, and kill those that do not in time",
+        examples: "zonectl stop -t 30 web database", options: [time],
         needsRoot: false
     ) { (arguments, context) throws(ZoneError) in
         let seconds = try seconds(arguments)
@@ -56,7 +58,13 @@ enum RemoveCommand {
     static let force = Option.flag("force", "f", "End zones that are running first")
 
     static let command = Command(
-        names: ["rm"], group: .run, operands: "NAME…", summary: "Remove zones and everything in them", options: [force]
+        names: ["rm"], group: .run, operands: "NAME…", summary: "Remove zones and everything in them",
+        examples: """
+            zonectl rm web
+            # Every zone that there is
+            zonectl rm -f $(zonectl ls -q)
+            """,
+        options: [force]
     ) { (arguments, context) throws(ZoneError) in
         try InspectCommand.forEach(arguments.operands) { (name) throws(ZoneError) in
             try ZoneControl(context.folders).remove(name, force: arguments.flag(force)) { Output.report($0) }
