@@ -41,6 +41,8 @@ public struct ZoneDefinition: JSONRecord, Sendable, Equatable {
     public var limits: [Spec.ResourceLimit] = []
     public var sysctls: [String: String] = [:]
     public var labels: [String: String] = [:]
+    /// How what the zone writes is kept while it runs in the background; nil for the default.
+    public var log: LogPolicy?
 
     public init() {}
 
@@ -71,6 +73,7 @@ public struct ZoneDefinition: JSONRecord, Sendable, Equatable {
         try visitor.field("limits", &limits)
         try visitor.field("sysctls", &sysctls)
         try visitor.field("labels", &labels)
+        try visitor.field("log", &log)
     }
 
     /// A device of the host's that the zone gets.

@@ -36,6 +36,9 @@ enum RunCommand {
     static let usesInit = Option.flag("init", nil, "Run a small init that reaps processes and passes signals on")
     static let entrypoint = Option.value("entrypoint", nil, "PROGRAM", "Replace the image's entrypoint")
     static let label = Option.list("label", "l", "NAME=VALUE", "Note something on the zone")
+    static let logDriver = Option.value(
+        "log-driver", nil, "file|none", "Where what a zone in the background writes is kept")
+    static let logOption = Option.list("log-opt", nil, "NAME=VALUE", "max-size=10m, max-file=3 of the log's files")
     static let network = Option.value("network", nil, "none|host", "Network: a loopback of its own, or the host's")
 
     static let command = Command(
@@ -49,7 +52,7 @@ enum RunCommand {
         options: [
             interactive, terminal, remove, name, hostname, environment, environmentFile, workingDirectory, user, volume,
             mount, tmpfs, readOnly, memory, cpus, cpuShares, cpuSet, pidsLimit, addCapability, dropCapability, security,
-            limit, sysctl, device, usesInit, entrypoint, label, network,
+            limit, sysctl, device, usesInit, entrypoint, label, logDriver, logOption, network,
         ],
         endsOptionsAtOperand: true, entersZone: true
     ) { (arguments, context) throws(ZoneError) in
@@ -112,6 +115,7 @@ enum RunCommand {
             }
             definition.labels[String(key)] = parts.count == 2 ? String(parts[1]) : ""
         }
+        definition.log = try OptionValue.log(driver: arguments.value(logDriver), options: arguments.list(logOption))
         return definition
     }
 
