@@ -6,6 +6,8 @@ import LinuxSystem
 /// Reads a log's files as one text, from old to new, also while ``LogWriter`` writes and rotates them.
 struct LogReader: ~Copyable {
     private let folder: Descriptor
+    /// The newest file's name; older ones have a number behind it.
+    private let name: String
     /// From old to new; the first one is read.
     private var files: [File] = []
 
@@ -26,9 +28,10 @@ struct LogReader: ~Copyable {
     private static let window = 64 << 10
 
     /// Opens the files that are there. `folder` is the zone's.
-    init(folder: consuming Descriptor) throws(SystemError) {
+    init(folder: consuming Descriptor, name: String = LogWriter.file) throws(SystemError) {
         self.folder = folder
-        files = try LogReader.open(self.folder, after: nil)
+        self.name = name
+        files = try LogReader.open(self.folder, name, after: nil)
     }
 
     /// Whether there is a log at all.
@@ -37,15 +40,17 @@ struct LogReader: ~Copyable {
     /// Opens the files that are newer than one, from old to new.
     ///
     /// From new to old: a file that is renamed meanwhile is met once more, under its next name, instead of being missed.
-    private static func open(_ folder: borrowing Descriptor, after last: File?) throws(SystemError) -> [File] {
-        let prefix = LogWriter.file + "."
+    private static func open(
+        _ folder: borrowing Descriptor, _ base: String, after last: File?
+    ) throws(SystemError) -> [File] {
+        let prefix = base + "."
         let numbers = try folder.entries().compactMap { $0.after(prefix).flatMap { UInt32($0) } }.filter { $0 > 0 }
             .sorted()
         var files: [File] = []
         var number: UInt32 = 0
         var listed = numbers[...]
         while true {
-            let name = number == 0 ? LogWriter.file : "\(prefix)\(number)"
+            let name = number == 0 ? base : "\(prefix)\(number)"
             var isThere = true
             do throws(SystemError) {
                 // Never blocks: what is no file of ours is none to wait for.
@@ -73,13 +78,18 @@ struct LogReader: ~Copyable {
     mutating func read(
         isLast: Bool, _ body: (ArraySlice<UInt8>) throws(ZoneError) -> Void
     ) throws(ZoneError) {
+        if files.isEmpty {
+            files = try attempting("open the log") { () throws(SystemError) in
+                try LogReader.open(folder, name, after: nil)
+            }
+        }
         while let file = files.first {
             try read(file, takesRest: isLast || files.count > 1, body)
             if files.count > 1 {
                 files.removeFirst()
             } else {
                 let newer = try attempting("open the log") { () throws(SystemError) in
-                    try isCurrent(file) ? [] : try LogReader.open(folder, after: file)
+                    try isCurrent(file) ? [] : try LogReader.open(folder, name, after: file)
                 }
                 if newer.isEmpty { return }
                 // Since the end of this one was read, it may have got its last lines.
@@ -90,7 +100,7 @@ struct LogReader: ~Copyable {
 
     /// Whether a file still is the one that is written, or the one that was when the log went away.
     private func isCurrent(_ file: File) throws(SystemError) -> Bool {
-        do throws(SystemError) { return try folder.status(LogWriter.file).inode == file.inode } catch {
+        do throws(SystemError) { return try folder.status(name).inode == file.inode } catch {
             if error.errno == .noEntry { return true }
             throw error
         }

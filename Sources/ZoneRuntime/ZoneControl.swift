@@ -20,6 +20,7 @@ public struct ZoneControl: Sendable {
         let entry = try store.find(name)
         let process = try entry.state.livingProcess(for: "kill", of: entry.name)
         try send(signal, to: process, of: entry.name)
+        EventLog(store.folders).record(.kill, zone: entry.name, ["signal": String(signal)])
     }
 
     /// Asks the zone's first process to end, and kills the zone after `seconds` without success. Returns once the zone
@@ -35,6 +36,7 @@ public struct ZoneControl: Sendable {
         }
         guard process.isAlive else { return }
         let signal = try stopSignal(entry.name)
+        EventLog(store.folders).record(.stop, zone: entry.name, ["signal": String(signal)])
         do throws(SystemError) {
             try handle.signal(signal)
             let milliseconds = min(seconds, 86_400) * 1000
@@ -121,6 +123,7 @@ public struct ZoneControl: Sendable {
         let groups = try recordedGroups(entry.name)
         if !groups.isEmpty { try killAll(groups, entry.name) }
         try store.erase(entry.name, cgroups: groups)
+        EventLog(store.folders).record(.remove, zone: entry.name)
         drop(claim)
     }
 

@@ -116,12 +116,15 @@ public struct ZoneRunner: Sendable {
         // Nothing of the zone's root may be held by who only waits for it.
         drop(plan)
         drop(handles)
+        let events = EventLog(folders)
+        events.record(.start, zone: zone, ["image": image.name])
 
         let lost = ForegroundSession.attend(
             &launching, streams: streams, signals: signals, passesInput: definition.isInteractive, report: report)
         let status = try attempting("wait for zone \(zone)") { () throws(SystemError) in
             try launching.process.wait()
         }
+        events.record(.die, zone: zone, ["exitCode": String(status.shellCode)])
         // The program's status is told also when its remains cannot be removed: the next `rm` will.
         do throws(ZoneError) {
             try finish(zone, &record, status, groups, removes: definition.autoRemove)
@@ -188,6 +191,7 @@ public struct ZoneRunner: Sendable {
         reportMemoryKills(zone, groups)
         if removes {
             try store.erase(zone, cgroups: groups.directories)
+            EventLog(store.folders).record(.remove, zone: zone)
         } else {
             try attempting("remove the control groups of zone \(zone)") { () throws(SystemError) in try groups.remove()
             }

@@ -7,7 +7,7 @@ import ZoneRuntime
 enum CommandTable {
     static let all: [Command] = [
         RunCommand.command, ExecCommand.command, StopCommand.command, KillCommand.command, RemoveCommand.command,
-        ListCommand.command, InspectCommand.command, LogsCommand.command,
+        ListCommand.command, PsCommand.command, InspectCommand.command, LogsCommand.command, EventsCommand.command,
         ImageListCommand.command, ImageImportCommand.command, ImageRemoveCommand.command,
         VersionCommand.command, HelpCommand.command,
     ]

@@ -6,9 +6,9 @@ import ZoneRuntime
 /// Decides which face a command line means where no `oci`, program name or global option says it.
 ///
 /// - Verbs that only engines have are theirs. `list` is people's with `--json`.
-/// - `run`, `exec`, `kill` are both faces'. An option that people's verb does not have makes them the engine's, wherever
+/// - `run`, `exec`, `kill`, `events` are both faces'. An option that people's verb does not have makes them the engine's, wherever
 ///   the engine's grammar takes options; words that belong to the zone's program are never looked at.
-/// - `exec NAME …` of a bundle's zone is the engine's.
+/// - `exec NAME …` and `events NAME` of a bundle's zone are the engine's; so is `ps NAME`, as people's takes none.
 /// - `kill NAME…` kills each NAME, `kill ID SIGNAL` one ID: the latter is meant when the second operand is a signal
 ///   and no zone has that name; also when ID is a bundle's zone and the second is nothing that could be killed, because
 ///   a mistyped signal must not end ID. `-s` is people's.
@@ -21,9 +21,8 @@ struct FaceChoice {
     /// Whether a verb means the same whatever follows.
     static func isOwn(_ verb: String) -> Bool {
         switch verb {
-        case "checkpoint", "create", "delete", "events", "features", "pause", "ps", "restore", "resume", "spec",
-            "start",
-            "state", "update":
+        case "checkpoint", "create", "delete", "features", "pause", "restore", "resume", "spec", "start", "state",
+            "update":
             true
         default: false
         }
@@ -50,7 +49,8 @@ struct FaceChoice {
         let operands = arguments.operands
         switch verb {
         case "run": return FaceChoice.hasOptionsBehindOperand(engine, own, words, operands)
-        case "exec": return operands.first.map(isBundle) ?? false
+        case "exec", "events": return operands.first.map(isBundle) ?? false
+        case "ps": return !operands.isEmpty
         case "kill": return arguments.value(KillCommand.signal) == nil && isEngineKill(operands)
         default: return false
         }
