@@ -93,6 +93,9 @@ int zn_fchmod(int fd, mode_t mode) { return RESULT(fchmod(fd, mode)); }
 ssize_t zn_pwrite(int fd, const void *buffer, size_t count, off_t offset) {
     return AGAIN(pwrite(fd, buffer, count, offset));
 }
+ssize_t zn_pread(int fd, void *buffer, size_t count, off_t offset) {
+    return AGAIN(pread(fd, buffer, count, offset));
+}
 int zn_ftruncate(int fd, off_t size) { return AGAIN(ftruncate(fd, size)); }
 int zn_utimensat(int dirfd, const char *path, int64_t seconds, int64_t nanoseconds, int flags) {
     struct timespec times[2] = {{seconds, nanoseconds}, {seconds, nanoseconds}};

@@ -111,6 +111,9 @@ struct Keeper: ~Copyable {
         startedAt = MonotonicClock.milliseconds
         isUnhealthy = false
         killDeadline = nil
+        if isParent {
+            EventLog(store.folders).record(restarts > 0 ? .restart : .start, zone: name, ["image": record.image])
+        }
         let policy = definition.health ?? image?.configuration.config?.healthcheck.flatMap { HealthPolicy($0) }
         health = HealthMonitor(policy, zone: name, store.folders)
         self.folder = consume folder
@@ -170,6 +173,7 @@ struct Keeper: ~Copyable {
         // A process of the zone's that is not in its pid namespace, as one of `exec` before it gets there, may last a moment
         // longer.
         _ = try? groups.kill()
+        EventLog(store.folders).record(.die, zone: name, ["exitCode": code.map { String($0) } ?? "unknown"])
         recordEnd(code, removes: definition.autoRemove && isLast, next: isLast ? .stopped : .restarting)
         server?.sendEnd(code, isLast: isLast)
     }

@@ -5,16 +5,26 @@ import LinuxSystem
 
 /// Where a keeper writes what its zone says, and what it has to say itself.
 struct KeeperLog: ~Copyable {
+    private var writer: LogWriter?
     /// Whether lines also go to stdout, which systemd has connected to its journal.
     private let copies: Bool
     /// When a line that was begun is written as far as it is known, by ``MonotonicClock``.
     private(set) var deadline: Int64?
 
+    /// Milliseconds that the rest of a line is waited for.
+    private static let patience: Int64 = 200
+
     init(_ definition: ZoneDefinition, _ folders: ZoneFolders, copies: Bool) {
         self.copies = copies
+        // A log that cannot be opened must not keep the zone from running.
+        if let folder = try? Descriptor.open(folders.persistent(definition.name), [.readOnly, .directory, .noFollow]) {
+            writer = LogWriter(folder: folder, policy: definition.log ?? LogPolicy())
+        }
     }
 
     mutating func append(_ bytes: UnsafeRawBufferPointer, _ source: KeeperStreams.Source) {
+        writer?.append(Array(bytes)[...], source == .output ? .output : .error)
+        deadline = writer?.hasUnfinished ?? false ? MonotonicClock.milliseconds + KeeperLog.patience : nil
         if copies { copy(bytes) }
     }
 
@@ -24,13 +34,16 @@ struct KeeperLog: ~Copyable {
         text.withUnsafeBytes { append($0, .error) }
     }
 
-    /// Writes what is there of lines that were begun.
+    /// Writes what is there of lines that were begun, once they have waited long enough.
     mutating func settle() {
+        guard let due = deadline, MonotonicClock.milliseconds >= due else { return }
+        writer?.flush()
         deadline = nil
     }
 
     /// The zone will say no more.
     mutating func finish() {
+        writer?.finish()
         deadline = nil
     }
 

@@ -42,9 +42,8 @@ extension Keeper {
                 if let place = places[index], poller.isReadable(place) { pass(source) }
             }
             server?.serve(poller, listener: listener, &streams)
-        } else {
-            log.settle()
         }
+        log.settle()
         if health?.serve(poller) ?? false { noteHealth() }
         if let killDeadline, MonotonicClock.milliseconds >= killDeadline {
             self.killDeadline = nil
@@ -97,6 +96,7 @@ extension Keeper {
         guard let record = health?.record else { return }
         write(record)
         log.note("health: \(record.status.rawValue)")
+        EventLog(store.folders).record(.health, zone: name, ["status": record.status.rawValue])
         guard record.status == .unhealthy, isSupervised || definition.restart.kind != .no else { return }
         isUnhealthy = true
         askToEnd()

@@ -21,6 +21,14 @@ public enum PointInTime {
         return "\(date)T\(digits(time / 3600, 2)):\(digits(time / 60 % 60, 2)):\(digits(time % 60, 2))Z"
     }
 
+    /// The same of nanoseconds since 1970, with nine digits behind the second.
+    public static func rfc3339Nano(_ nanoseconds: Int64) -> String {
+        var bytes: [UInt8] = []
+        var stamp = LogStamp()
+        stamp.append(nanoseconds, to: &bytes)
+        return String(decoding: bytes, as: UTF8.self)
+    }
+
     private static func digits(_ value: Int64, _ count: Int) -> String {
         let text = String(value)
         return String(repeating: "0", count: max(0, count - text.utf8.count)) + text
@@ -29,7 +37,7 @@ public enum PointInTime {
 
 extension Int64 {
     /// Quotient and remainder, the latter never negative.
-    fileprivate func floored(by divisor: Int64) -> (Int64, Int64) {
+    func floored(by divisor: Int64) -> (Int64, Int64) {
         let (quotient, remainder) = quotientAndRemainder(dividingBy: divisor)
         return remainder < 0 ? (quotient - 1, remainder + divisor) : (quotient, remainder)
     }

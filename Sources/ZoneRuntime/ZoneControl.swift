@@ -22,6 +22,7 @@ public struct ZoneControl: Sendable {
         // Who kills a zone does not want it back at once.
         if signal == SIGKILL { try noteStop(entry) }
         try send(signal, to: process, of: entry.name)
+        EventLog(store.folders).record(.kill, zone: entry.name, ["signal": String(signal)])
     }
 
     /// Tells a detached zone's keeper, and the next boot, that the zone is not to be started again.
@@ -46,6 +47,7 @@ public struct ZoneControl: Sendable {
         guard process.isAlive else { return }
         let definition = entry.record?.bundle == nil ? try store.definition(of: entry.name) : nil
         let signal = stopSignal(definition)
+        EventLog(store.folders).record(.stop, zone: entry.name, ["signal": String(signal)])
         do throws(SystemError) {
             try handle.signal(signal)
             // What is frozen notices a signal when it is thawed.
@@ -157,6 +159,7 @@ public struct ZoneControl: Sendable {
         let groups = try recordedGroups(entry.name)
         if !groups.isEmpty { try killAll(groups, entry.name) }
         try store.erase(entry.name, cgroups: groups)
+        EventLog(store.folders).record(.remove, zone: entry.name)
         drop(claim)
     }
 

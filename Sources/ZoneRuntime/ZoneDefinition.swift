@@ -51,6 +51,8 @@ public struct ZoneDefinition: JSONRecord, Sendable, Equatable {
     public var stopTimeout: Int64?
     /// Seconds since 1970.
     public var created: Int64?
+    /// How what the zone writes is kept while it runs in the background; nil for the default.
+    public var log: LogPolicy?
 
     public init() {}
 
@@ -87,6 +89,7 @@ public struct ZoneDefinition: JSONRecord, Sendable, Equatable {
         try visitor.field("stopSignal", &stopSignal)
         try visitor.field("stopTimeout", &stopTimeout)
         try visitor.field("created", &created)
+        try visitor.field("log", &log)
     }
 
     /// A device of the host's that the zone gets.

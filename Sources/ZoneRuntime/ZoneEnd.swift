@@ -37,6 +37,7 @@ struct ZoneEnd: Sendable {
         reportMemoryKills(zone, groups, report)
         if removes {
             try store.erase(zone, cgroups: groups.directories)
+            EventLog(store.folders).record(.remove, zone: zone)
         } else {
             try attempting("remove the control groups of zone \(zone)") { () throws(SystemError) in try groups.remove()
             }
@@ -56,6 +57,7 @@ struct ZoneEnd: Sendable {
         guard let kills = try? groups.memoryKills(), kills > 0 else { return }
         let limit = (try? store.configuration(of: zone))?.linux?.resources?.memory?.limit
         let bound = limit.map { " at the limit of \(ByteSize.text($0))" } ?? ""
+        EventLog(store.folders).record(.oom, zone: zone, ["kills": String(kills)])
         report(
             "zone \(zone): out of memory: \(kills) process\(kills == 1 ? "" : "es") killed\(bound); raise it with --memory"
         )

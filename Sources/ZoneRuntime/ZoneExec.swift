@@ -65,6 +65,8 @@ public struct ZoneExecutor: Sendable {
         var launching = try start(plan, zone, signals)
         drop(plan)
         drop(handles)
+        // No arguments: there may be passwords among them.
+        EventLog(store.folders).record(.exec, zone: zone, ["command": request.arguments.first ?? ""])
         let lost = ForegroundSession.attend(
             &launching, streams: streams, signals: signals, passesInput: request.isInteractive, report: report)
         let status = try attempting("wait for the process in zone \(zone)") { () throws(SystemError) in

@@ -30,6 +30,7 @@ public struct ZoneLifecycle: Sendable {
         let definition = try store.define(wanted, image, claim)
         try check(definition, image)
         rollback.commit()
+        EventLog(store.folders).record(.create, zone: zone, ["image": image.name])
         return zone
     }
 

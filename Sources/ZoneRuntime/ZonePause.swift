@@ -20,6 +20,7 @@ extension ZoneControl {
             try store.write(record, in: folder)
             throw ZoneError("pause zone \(entry.name)", error)
         }
+        EventLog(store.folders).record(.pause, zone: entry.name)
     }
 
     /// Lets a paused zone go on.
@@ -32,5 +33,6 @@ extension ZoneControl {
         try attempting("resume zone \(entry.name)") { () throws(SystemError) in try record.groups.thaw() }
         record.phase = .running
         try store.write(record, in: try store.openVolatile(entry.name))
+        EventLog(store.folders).record(.resume, zone: entry.name)
     }
 }

@@ -40,6 +40,7 @@ extension ZoneLifecycle {
         record?.id = new
         if let record { try store.write(record, in: try store.openVolatile(new)) }
         drop(claim)
+        EventLog(store.folders).record(.rename, zone: new, ["from": old])
     }
 }
 

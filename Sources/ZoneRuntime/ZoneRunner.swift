@@ -43,6 +43,8 @@ public struct ZoneRunner: Sendable {
         var started = try starter.launch(prepared, interruptedBy: signals)
         rollback.commit()
         drop(claim)
+        let events = EventLog(store.folders)
+        events.record(.start, zone: zone, ["image": image.name])
 
         let lost = ForegroundSession.attend(
             &started.launching, streams: streams, signals: signals, passesInput: definition.isInteractive,
@@ -50,6 +52,7 @@ public struct ZoneRunner: Sendable {
         let status = try attempting("wait for zone \(zone)") { () throws(SystemError) in
             try started.launching.process.wait()
         }
+        events.record(.die, zone: zone, ["exitCode": String(status.shellCode)])
         // The program's status is told also when its remains cannot be removed: the next `rm` will.
         do throws(ZoneError) {
             try ZoneEnd(store: store).record(

@@ -105,7 +105,8 @@ import ZoneRuntime
         // Signals reach a user's zones from outside of their namespaces only.
         #expect(
             Set(free) == [
-                "ls", "inspect", "kill", "stop", "image ls", "version", "help", "doctor", "completion", "__complete",
+                "ls", "ps", "inspect", "logs", "events", "wait", "rename", "kill", "stop", "image ls", "version", "help",
+                "doctor", "completion", "__complete",
             ])
     }
 

@@ -17,14 +17,20 @@ import Testing
 
     @Test(arguments: [
         "create x", "start x", "state web", "delete -f web", "features", "spec", "checkpoint x", "restore x",
-        "update --memory 1G web", "events web", "pause web", "resume web", "ps web", "ps --format json web", "list",
+        "update --memory 1G web", "events pod", "events --stats web", "events --interval 1s web",
+        "events --interval=1s", "pause web", "resume web", "ps web", "ps --format json web", "ps web -ef", "ps -f json",
+        "list",
         "list -q", "list -f json",
     ])
     func verbsOfEngines(_ line: String) {
         #expect(isEngine(line))
     }
 
-    @Test(arguments: ["list --json", "ls", "stop web", "rm web", "inspect web", "image ls", "nosuch", "version"])
+    @Test(arguments: [
+        "list --json", "ls", "stop web", "rm web", "inspect web", "image ls", "nosuch", "version", "ps", "ps -aq",
+        "ps --json", "events", "events web", "events --since 1h", "events --json web", "events -f event=die",
+        "events nosuch",
+    ])
     func verbsOfPeople(_ line: String) {
         #expect(!isEngine(line))
     }
@@ -108,7 +114,7 @@ import Testing
     }
 
     /// Both tables are used at once: a letter must not mean two things in them.
-    @Test(arguments: ["run", "exec", "kill"])
+    @Test(arguments: ["run", "exec", "kill", "events", "ps"])
     func theTablesOfBothFacesAgree(_ name: String) throws {
         let engine = try #require(EngineVerbs.find(name))
         let (people, _) = try #require(CommandTable.find([name]))

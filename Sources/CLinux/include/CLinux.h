@@ -64,6 +64,7 @@ int zn_fchownat(int dirfd, const char *_Nonnull path, uid_t uid, gid_t gid, int 
 int zn_fchmodat(int dirfd, const char *_Nonnull path, mode_t mode);
 int zn_fchmod(int fd, mode_t mode);
 ssize_t zn_pwrite(int fd, const void *_Nonnull buffer, size_t count, off_t offset);
+ssize_t zn_pread(int fd, void *_Nonnull buffer, size_t count, off_t offset);
 int zn_ftruncate(int fd, off_t size);
 int zn_utimensat(int dirfd, const char *_Nonnull path, int64_t seconds, int64_t nanoseconds, int flags);
 int zn_fsetxattr(int fd, const char *_Nonnull name, const void *_Nullable value, size_t size);

@@ -14,8 +14,17 @@ enum ListCommand {
         names: ["ls", "list"], group: .look, operands: "", summary: "List all zones, stopped ones too",
         options: [quiet, json], needsRoot: false
     ) { (arguments, context) throws(ZoneError) in
+        try show(arguments, context) { _ in true }
+    }
+
+    /// Lists the zones that are wanted.
+    static func show(
+        _ arguments: Arguments, _ context: Context, _ isWanted: (ZoneStore.Entry) -> Bool
+    ) throws(ZoneError) -> Int32 {
         try refuseOperands(arguments)
-        let views = try context.store.list().map { (entry) throws(ZoneError) in try ZoneView(entry, context.folders) }
+        let views = try context.store.list().filter(isWanted).map { (entry) throws(ZoneError) in
+            try ZoneView(entry, context.folders)
+        }
         if arguments.flag(json) {
             try Output.json(views)
         } else if arguments.flag(quiet) {

@@ -31,6 +31,9 @@ enum RunCommand {
     static let usesInit = Option.flag("init", nil, "Run a small init that reaps processes and passes signals on")
     static let entrypoint = Option.value("entrypoint", nil, "PROGRAM", "Replace the image's entrypoint")
     static let label = Option.list("label", "l", "NAME=VALUE", "Note something on the zone")
+    static let logDriver = Option.value(
+        "log-driver", nil, "file|none", "Where what a zone in the background writes is kept")
+    static let logOption = Option.list("log-opt", nil, "NAME=VALUE", "max-size=10m, max-file=3 of the log's files")
     static let network = Option.value("network", nil, "none|host", "Network: a loopback of its own, or the host's")
 
     static let proc = Option.value(
@@ -43,7 +46,7 @@ enum RunCommand {
         [
             interactive, terminal, remove, name, hostname, environment, environmentFile, workingDirectory, user, volume,
             mount, tmpfs, readOnly, addCapability, dropCapability, security, limit, sysctl, device, usesInit,
-            entrypoint, label, network, proc,
+            entrypoint, label, logDriver, logOption, network, proc,
         ] + ResourceOptions.all + SupervisionOptions.all
 
     static let command = Command(
@@ -59,7 +62,7 @@ enum RunCommand {
             # A shell in a zone of which nothing is left
             zonectl run -it --rm busybox
             # A web server on the host's network, with a folder of the host's and limits
-            zonectl run -d --name web --restart unless-stopped --network host -v /srv/www:/www:ro -m 256M --cpus 1.5 busybox httpd -f -p 8080 -h /www
+            zonectl run -d --name web --restart always --network host -v /srv/www:/www:ro -m 256M busybox httpd -f -h /www
             """,
         options: [detach] + definitionOptions, endsOptionsAtOperand: true, entersZone: true
     ) { (arguments, context) throws(ZoneError) in
@@ -128,6 +131,7 @@ enum RunCommand {
         }
         definition.labels = try labels(arguments)
         try SupervisionOptions.apply(arguments, to: &definition)
+        definition.log = try OptionValue.log(driver: arguments.value(logDriver), options: arguments.list(logOption))
         return definition
     }
 

@@ -6,9 +6,11 @@ import ZoneRuntime
 /// Decides which face a command line means where no `oci`, program name or global option says it.
 ///
 /// - Verbs that only engines have are theirs. `list` is people's with `--json`.
-/// - `run`, `create`, `exec`, `kill` and the others are both faces'. An option that people's verb does not have makes them the engine's, wherever
-///   the engine's grammar takes options; words that belong to the zone's program are never looked at.
-/// - `exec NAME …`, `start`, `pause` and `resume` of a bundle's zone are the engine's.
+/// - `run`, `create`, `exec`, `kill`, `events` and others are both faces'. An option that people's verb does not have makes
+///   them the engine's, wherever the engine's grammar takes options; words that belong to the zone's program are never
+///   looked at.
+/// - `exec NAME …`, `start`, `pause`, `resume` and `events` of a bundle's zone are the engine's; so is `ps NAME`, as
+///   people's takes none.
 /// - `kill NAME…` kills each NAME, `kill ID SIGNAL` one ID: the latter is meant when the second operand is a signal
 ///   and no zone has that name; also when ID is a bundle's zone and the second is nothing that could be killed, because
 ///   a mistyped signal must not end ID. `-s` is people's.
@@ -21,7 +23,7 @@ struct FaceChoice {
     /// Whether a verb means the same whatever follows.
     static func isOwn(_ verb: String) -> Bool {
         switch verb {
-        case "checkpoint", "delete", "events", "features", "ps", "restore", "spec", "state", "update": true
+        case "checkpoint", "delete", "features", "restore", "spec", "state", "update": true
         default: false
         }
     }
@@ -47,7 +49,8 @@ struct FaceChoice {
         let operands = arguments.operands
         switch verb {
         case "run", "create": return FaceChoice.hasOptionsBehindOperand(engine, own, words, operands)
-        case "exec", "start", "pause", "resume": return operands.first.map(isBundle) ?? false
+        case "exec", "events", "start", "pause", "resume": return operands.first.map(isBundle) ?? false
+        case "ps": return !operands.isEmpty
         case "kill": return arguments.value(KillCommand.signal) == nil && isEngineKill(operands)
         default: return false
         }
