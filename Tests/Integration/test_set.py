@@ -258,10 +258,12 @@ def test_definition_that_cannot_be_written(own_store):
         signal.signal(signal.SIGXFSZ, signal.SIG_IGN)
         resource.setrlimit(resource.RLIMIT_FSIZE, (0, 0))
 
-    words = ["--pids-limit", "60", "--memory", "64M", "--cpuset-cpus", "0"]
-    own_store.run("set", name, *words, preexec=no_room).fails(125, name, "file too large")
-    assert (state(own_store, name), os.listdir(folder)) == before
-    own_store.run("set", name, *words).ok()
+    words = ["--pids-limit", "60", "--memory", "64M"]
+    # Before the groups are changed (a group more is to be recorded first), and after that.
+    for more in (["--cpuset-cpus", "0"], []):
+        own_store.run("set", name, *words, *more, preexec=no_room).fails(125, name, "file too large")
+        assert (state(own_store, name), os.listdir(folder)) == before
+    own_store.run("set", name, *words, "--cpuset-cpus", "0").ok()
 
 
 def test_zone_of_a_bundle_is_its_engines(zone_host, busybox):
