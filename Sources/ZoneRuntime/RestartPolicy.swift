@@ -74,6 +74,16 @@ public struct RestartPolicy: JSONCodable, Sendable, Equatable {
     }
 }
 
+extension ZoneDefinition {
+    /// A zone that is removed with its end cannot be started again.
+    public func refuseContradiction(with restart: RestartPolicy) throws(ZoneError) {
+        if restart == .never || !autoRemove { return }
+        throw ZoneError(
+            .invalid, "--rm and --restart \(restart.text) contradict each other",
+            hint: "a zone that is removed with its end cannot be started again")
+    }
+}
+
 /// How long to wait before the next start: longer each time, until the zone has run for a while. Without it a zone that
 /// cannot work would take a CPU for itself.
 struct BackOff {

@@ -25,6 +25,7 @@ public struct ZoneSettings: Sendable {
         public var limits = LimitChange()
         /// Added to those that there are, or in their place.
         public var labels: [String: String] = [:]
+        public var restart: RestartPolicy?
         /// Takes a limit below what is in use, too, where the kernel does.
         public var isForced = false
 
@@ -59,10 +60,15 @@ public struct ZoneSettings: Sendable {
         let former = definition
         definition.resources = try change.limits.applied(to: former.resources)
         definition.labels.merge(change.labels) { $1 }
+        if let restart = change.restart {
+            try definition.refuseContradiction(with: restart)
+            definition.restart = restart
+        }
         switch entry.state {
         case .created, .running, .paused:
             try applyLive(change, entry, from: former, to: definition, in: claim.persistent)
-        case .stopped: try store.write(definition, in: claim.persistent)
+        // What its keeper reads before the next start.
+        case .restarting, .stopped: try store.write(definition, in: claim.persistent)
         // Its own zonectl holds the lock, or has been killed.
         case .creating, .damaged: _ = try entry.state.runningProcess(for: "set", of: name)
         }

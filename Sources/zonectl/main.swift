@@ -9,6 +9,8 @@ import ZoneRuntime
 StandardStream.reserve()
 // A reader that goes away is an error to report, not a signal to die of. Children get the default again.
 signal(SIGPIPE, SIG_IGN)
+// The same for a limit of file sizes: EFBIG.
+signal(SIGXFSZ, SIG_IGN)
 exit(Main.run())
 
 /// Finds the verb, runs it and turns its error into a status.

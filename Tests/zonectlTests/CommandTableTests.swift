@@ -88,9 +88,9 @@ import ZoneRuntime
         for option in GlobalOption.all { #expect(Help.overview().contains("--\(option.name)")) }
     }
 
-    /// CStart.c looks for the same verbs before the C library starts.
-    @Test func onlyRunAndExecEnterAZone() {
-        #expect(CommandTable.all.filter(\.entersZone).map(\.name).sorted() == ["exec", "run"])
+    /// CStart.c looks for run and exec before the C library starts; the others execute zonectl again.
+    @Test func whatEntersAZone() {
+        #expect(CommandTable.all.filter(\.entersZone).map(\.name).sorted() == ["exec", "restart", "run", "start"])
     }
 
     @Test func whatBelongsToTheZonesProgramIsNotParsed() throws {

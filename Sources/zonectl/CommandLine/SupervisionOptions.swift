@@ -28,11 +28,7 @@ enum SupervisionOptions {
     static func apply(_ arguments: Arguments, to definition: inout ZoneDefinition) throws(ZoneError) {
         if let text = arguments.value(restart) {
             definition.restart = try policy(text)
-            if definition.restart != .never, definition.autoRemove {
-                throw ZoneError(
-                    .invalid, "--rm and --restart \(text) contradict each other",
-                    hint: "a zone that is removed with its end cannot be started again")
-            }
+            try definition.refuseContradiction(with: definition.restart)
         }
         if let text = arguments.value(stopSignal) {
             guard SignalName.number(of: text) != nil else {

@@ -16,16 +16,17 @@ enum SetCommand {
             What is not named stays as it is; 0 takes a limit away. All of a change is made, or nothing. A stopped zone gets
             it with its next start.
             """,
-        options: ResourceOptions.all + [RunCommand.label, force, json],
+        options: ResourceOptions.all + [RunCommand.label, SupervisionOptions.restart, force, json],
         refused: { refused }
     ) { (arguments, context) throws(ZoneError) in
         try refuse(arguments)
         var change = ZoneSettings.Change()
         change.limits = try ResourceOptions.change(arguments)
         change.labels = try RunCommand.labels(arguments)
+        change.restart = try arguments.value(SupervisionOptions.restart).map(SupervisionOptions.policy)
         change.isForced = arguments.flag(force)
         let settings = ZoneSettings(context.folders)
-        if change.limits == LimitChange(), change.labels.isEmpty { return try show(settings, arguments) }
+        if change.limits == LimitChange(), change.labels.isEmpty, change.restart == nil { return try show(settings, arguments) }
         if arguments.flag(json) {
             throw ZoneError(.invalid, "--json is for showing limits", hint: "leave out the options that change some")
         }
@@ -35,7 +36,8 @@ enum SetCommand {
     }
 
     private static let refused = RunCommand.command.options.filter { option in
-        !ResourceOptions.all.contains { $0.name == option.name } && option.name != RunCommand.label.name
+        let isOurs = ResourceOptions.all + [RunCommand.label, SupervisionOptions.restart]
+        return !isOurs.contains { $0.name == option.name }
     }
 
     /// Says of the options of `run` that a zone is made with for good why they are none of ours.
@@ -43,7 +45,7 @@ enum SetCommand {
         guard let option = refused.first(where: { arguments.value($0) != nil }) else { return }
         throw ZoneError(
             .invalid, "set: --\(option.name) takes effect only when a zone is made",
-            hint: "limits and labels can be changed; for another --\(option.name) make a new zone with 'zonectl run'")
+            hint: "limits, labels and the restart policy can be changed; for another --\(option.name) make a new zone with 'zonectl run'")
     }
 
     // MARK: Showing
