@@ -5,12 +5,10 @@
 #include "CLinux.h"
 
 #include <errno.h>
-#include <link.h>
 #include <linux/bpf.h>
 #include <linux/filter.h>
 #include <linux/keyctl.h>
 #include <linux/seccomp.h>
-#include <malloc.h>
 #include <poll.h>
 #include <sched.h>
 #include <spawn.h>
@@ -550,26 +548,6 @@ __attribute__((visibility("hidden"))) void _swift_stdlib_overrideUnsafeArgvArgc(
     all_arguments = arguments;
     argument_count = count;
 }
-static int release_segment(struct dl_phdr_info *info, size_t size, void *data) {
-    (void)size;
-    uintptr_t page = *(uintptr_t *)data;
-    for (int i = 0; i < info->dlpi_phnum; i++) {
-        const ElfW(Phdr) *segment = &info->dlpi_phdr[i];
-        // What can be written may have been.
-        if (segment->p_type != PT_LOAD || (segment->p_flags & PF_W)) continue;
-        uintptr_t start = (info->dlpi_addr + segment->p_vaddr + page - 1) & ~(page - 1);
-        uintptr_t end = (info->dlpi_addr + segment->p_vaddr + segment->p_memsz) & ~(page - 1);
-        if (start < end) madvise((void *)start, end - start, MADV_DONTNEED);
-    }
-    return 0;
-}
-
-void zn_release_code(void) {
-    uintptr_t page = (uintptr_t)getpagesize();
-    dl_iterate_phdr(release_segment, &page);
-    malloc_trim(0);
-}
-
 void zn_hide_arguments(const char *name) {
     if (!first_argument) return;
     memset(first_argument, 0, all_length);

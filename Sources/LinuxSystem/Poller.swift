@@ -17,10 +17,12 @@ public struct Poller {
         return entries.count - 1
     }
 
-    /// Waits; returns `false` when `milliseconds` passed without an event. Negative: without limit.
-    public mutating func wait(milliseconds: CInt = -1) throws(SystemError) -> Bool {
+    /// Waits; returns `false` when `milliseconds` passed without an event. Negative: without limit. `rests`: the memory that
+    /// the process does not need meanwhile is given back.
+    public mutating func wait(milliseconds: CInt = -1, rests: Bool = false) throws(SystemError) -> Bool {
         let count = entries.count
-        let result = zn_poll(&entries, count, milliseconds)
+        let result =
+            rests ? zn_poll_resting(&entries, count, milliseconds) : zn_poll(&entries, count, milliseconds)
         if result == -EINTR { return false }
         return try check(result, "poll") > 0
     }

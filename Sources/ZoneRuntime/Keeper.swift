@@ -40,6 +40,8 @@ struct Keeper: ~Copyable {
     var isStopping = false
     /// The zone is to end because it is not healthy: a start follows.
     var isUnhealthy = false
+    /// When memory was given back last.
+    var restedAt: Int64 = 0
     /// When a zone that was asked to end is killed.
     var killDeadline: Int64?
 

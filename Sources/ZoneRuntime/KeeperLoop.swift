@@ -2,7 +2,6 @@
 // SPDX-FileCopyrightText: ZoneRuntime authors
 
 import CGroups
-import CLinux
 import Glibc
 import LinuxSystem
 
@@ -32,9 +31,8 @@ extension Keeper {
         health?.join(&poller)
 
         let timeout = waitingTime(due)
-        // Nothing will happen for a while: what the code takes is given back.
-        if timeout < 0 || timeout > 500 { rest() }
-        let hasEvent = try poller.wait(milliseconds: timeout)
+        let rests = isToRest(timeout)
+        let hasEvent = try poller.wait(milliseconds: timeout, rests: rests)
         var event = Event.nothing
         if hasEvent {
             if poller.isReadable(pending), takeSignals() { event = .stop }
@@ -127,7 +125,11 @@ extension Keeper {
         log.finish()
     }
 
-    private func rest() {
-        zn_release_code()
+    /// Whether to give memory back before a wait: where it may be a long one, and now and then in any case.
+    private mutating func isToRest(_ timeout: CInt) -> Bool {
+        let now = MonotonicClock.milliseconds
+        guard timeout < 0 || timeout > 500 || now - restedAt > 1000 else { return false }
+        restedAt = now
+        return true
     }
 }

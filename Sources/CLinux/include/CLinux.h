@@ -142,6 +142,9 @@ int zn_keyctl_join_session(const char *_Nonnull name);
 
 // Waiting and terminals.
 int zn_poll(void *_Nonnull pollfds, size_t count, int timeout_ms);
+/// The same for a process that is about to sleep for long: gives back the memory that its code takes, and what else is as
+/// it is in its file. What is needed again comes from the page cache.
+int zn_poll_resting(void *_Nonnull pollfds, size_t count, int timeout_ms);
 /// A signalfd for the set bits of `mask` (bit n-1 for signal n); blocks these signals in the caller.
 int zn_signalfd(uint64_t mask);
 int zn_sigmask(uint64_t mask);
@@ -209,9 +212,6 @@ const char *_Nonnull zn_commit(void);
 /// /proc, and before main.
 int zn_argument_count(void);
 char *_Nullable *_Nonnull zn_arguments(void);
-
-/// Gives back the memory that holds the program's code. What is needed again is read from the page cache.
-void zn_release_code(void);
 
 /// Overwrites the arguments and the environment that /proc shows of the calling process.
 void zn_hide_arguments(const char *_Nonnull name);
