@@ -103,7 +103,12 @@ import ZoneRuntime
     @Test func lookingNeedsNoRoot() {
         let free = CommandTable.all.filter { !$0.needsRoot }.map(\.name)
         // Signals reach a user's zones from outside of their namespaces only.
-        #expect(Set(free) == ["ls", "ps", "inspect", "logs", "events", "kill", "stop", "image ls", "version", "help"])
+        #expect(
+            Set(free) == [
+                "ls", "ps", "inspect", "logs", "events", "stats", "top", "metrics", "schema", "kill", "stop",
+                "image ls",
+                "version", "help",
+            ])
     }
 
     // MARK: Arguments

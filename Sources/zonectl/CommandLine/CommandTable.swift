@@ -8,8 +8,9 @@ enum CommandTable {
     static let all: [Command] = [
         RunCommand.command, ExecCommand.command, StopCommand.command, KillCommand.command, RemoveCommand.command,
         ListCommand.command, PsCommand.command, InspectCommand.command, LogsCommand.command, EventsCommand.command,
+        StatsCommand.command, TopCommand.command, MetricsCommand.command,
         ImageListCommand.command, ImageImportCommand.command, ImageRemoveCommand.command,
-        VersionCommand.command, HelpCommand.command,
+        SchemaCommand.command, VersionCommand.command, HelpCommand.command,
     ]
 
     /// Finds the verb at the beginning of some words, two words before one.
