@@ -12,4 +12,11 @@ public enum MonotonicClock {
         guard clock_gettime(CLOCK_MONOTONIC, &time) == 0 else { return 0 }
         return Int64(time.tv_sec) * 1000 + Int64(time.tv_nsec) / 1_000_000
     }
+
+    /// The same in nanoseconds.
+    public static var nanoseconds: Int64 {
+        var time = timespec()
+        guard clock_gettime(CLOCK_MONOTONIC, &time) == 0 else { return 0 }
+        return Int64(time.tv_sec) * 1_000_000_000 + Int64(time.tv_nsec)
+    }
 }

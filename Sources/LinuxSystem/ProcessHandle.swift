@@ -95,14 +95,20 @@ public struct ProcessStatus: Sendable, Equatable {
     /// Reads the status; throws `ENOENT` or `ESRCH` where there is no such process.
     public init(of pid: Int32) throws(SystemError) {
         let path = "/proc/\(Int(pid))/stat"
-        let text = try readHostFile(path, limit: 4096)
+        // One read and no list of fields: `ls` does this for each zone. What counts is within the first 500 bytes.
+        let text = try Descriptor.open(path, [.readOnly]).read(upTo: 1024)
         // The second field is the command in parentheses and may hold anything; the last `)` ends it.
-        guard let close = text.lastIndex(of: UInt8(ascii: ")")) else { throw SystemError("read", path, .invalid) }
-        let fields = text[(close + 1)...].split(separator: UInt8(ascii: " "))
-        guard fields.count > 19, let state = fields[0].first,
-            let parent = Int32(String(decoding: fields[1], as: UTF8.self)),
-            let startTime = UInt64(String(decoding: fields[19], as: UTF8.self))
-        else { throw SystemError("read", path, .invalid) }
+        guard let close = text.lastIndex(of: UInt8(ascii: ")")), close + 2 < text.count else {
+            throw SystemError("read", path, .invalid)
+        }
+        let state = text[close + 2]
+        var fields = NumberFields(rest: text[(close + 3)...])
+        guard let parent = fields.next().flatMap({ Int32(exactly: $0) }) else {
+            throw SystemError("read", path, .invalid)
+        }
+        // tty_nr and tpgid are -1 where there is none.
+        for _ in 0..<17 { _ = fields.next() }
+        guard let startTime = fields.next() else { throw SystemError("read", path, .invalid) }
         self.state = state
         self.parent = parent
         self.startTime = startTime
@@ -110,6 +116,30 @@ public struct ProcessStatus: Sendable, Equatable {
 
     /// Whether the process has ended and only waits to be reaped.
     public var isZombie: Bool { state == UInt8(ascii: "Z") || state == UInt8(ascii: "X") }
+}
+
+/// Unsigned numbers with a space before each.
+private struct NumberFields {
+    var rest: ArraySlice<UInt8>
+
+    /// The next number; nil at the end, and where there is something else, which is stepped over.
+    mutating func next() -> UInt64? {
+        guard rest.popFirst() == UInt8(ascii: " ") else { return nil }
+        var value: UInt64? = 0
+        var isEmpty = true
+        while let byte = rest.first, byte != UInt8(ascii: " "), byte != 0x0A {
+            rest.removeFirst()
+            isEmpty = false
+            guard byte >= 0x30, byte <= 0x39, let before = value else {
+                value = nil
+                continue
+            }
+            let (product, overflow) = before.multipliedReportingOverflow(by: 10)
+            let (sum, second) = product.addingReportingOverflow(UInt64(byte - 0x30))
+            value = overflow || second ? nil : sum
+        }
+        return isEmpty ? nil : value
+    }
 }
 
 /// Waits until `descriptor` is readable or hung up; `false` when the time is over. Negative: without limit.

@@ -39,8 +39,9 @@ extension Keeper {
             for (index, source) in KeeperStreams.Source.allCases.enumerated() {
                 if let place = places[index], poller.isReadable(place) { pass(source) }
             }
-            server?.serve(poller, listener: listener, &streams)
         }
+        // Also when nothing happened: a client's time may be over.
+        server?.serve(poller, listener: listener, &streams)
         log.settle()
         if health?.serve(poller) ?? false { noteHealth() }
         if let killDeadline, MonotonicClock.milliseconds >= killDeadline {

@@ -81,6 +81,15 @@ public struct ZoneControl: Sendable {
     /// Seconds that docker waits, too.
     static let stopTimeout = 10
 
+    /// The same zone, once its keeper has said whether a zone that has just ended is started again.
+    func settled(_ entry: ZoneStore.Entry) -> ZoneStore.Entry {
+        guard case .restarting = entry.state, let record = entry.record, record.phase != .restarting else {
+            return entry
+        }
+        settle(entry)
+        return (try? store.find(entry.name, exactly: true)) ?? entry
+    }
+
     /// What the zone or its image asks for, or SIGTERM.
     func stopSignal(_ definition: ZoneDefinition?) -> Int32 {
         // Without its definition or image a zone can still be stopped.
@@ -119,7 +128,7 @@ public struct ZoneControl: Sendable {
     /// Removes a zone and everything that it has; `force` ends it first. `report` is told what hooks of a bundle's say.
     public func remove(_ name: String, force: Bool, report: @escaping (String) -> Void) throws(ZoneError) {
         // `rm -f web; run --name web` must not end web-production because there is no web.
-        let entry = try store.find(name, exactly: force)
+        let entry = settled(try store.find(name, exactly: force))
         // An engine's zone has nothing in the store, not even where its record was never written. One that has a record
         // and no bundle is another store's.
         if entry.record == nil || entry.record?.bundle != nil, try !store.isPersistent(entry.name) {

@@ -73,7 +73,7 @@ public struct ZoneLifecycle: Sendable {
     /// Returns its name.
     @discardableResult
     public func start(_ name: String) throws(ZoneError) -> String {
-        let found = try store.find(name)
+        let found = ZoneControl(store.folders).settled(try store.find(name))
         if let bundle = found.record?.bundle {
             throw ZoneError(
                 .unsupported, "start: zone \(found.name) was made from the bundle \(bundle)",

@@ -159,6 +159,10 @@ public enum ZoneState: Sendable, Equatable {
         case .running where record.process.isAlive: self = .running(record.process)
         case .paused where record.process.isAlive: self = .paused(record.process)
         case .restarting where record.keeper.isAlive: self = .restarting(keeper: record.keeper)
+        // It has ended this moment, and its keeper is about to say what follows.
+        case .running where record.isDetached && record.keeper.isAlive,
+            .paused where record.isDetached && record.keeper.isAlive:
+            self = .restarting(keeper: record.keeper)
         case .creating, .created, .running, .paused, .restarting, .stopped:
             self = .stopped(exitCode: record.exitCode)
         }

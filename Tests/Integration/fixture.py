@@ -8,7 +8,7 @@ import subprocess
 import uuid
 
 import without
-from leaks import LeakCheck, parent_name, until
+from leaks import LeakCheck, alive, parent_name, read, until
 from result import Result
 from terminal import Terminal
 
@@ -138,6 +138,20 @@ class ZoneHost:
             raise AssertionError(f"the zone does not run but is {self.status(name)!r}{result}")
         self._made.append((name, process))
         return name
+
+    def detached(self, suffix="z", command=("sleep", "1000"), options=(), image=None):
+        """Starts a zone that has a keeper of its own, and returns its name. Removed when the test ends."""
+        name = self.name(suffix)
+        self.defer(self.remove, name)
+        self.run("run", "-d", "--name", name, *options, image or self.image, *command).ok(stdout=name + "\n")
+        return name
+
+    def keeper(self, name):
+        """The host's number of the process that stays with a zone in the background; `None` if there is none."""
+        for pid in filter(str.isdigit, os.listdir("/proc")):
+            if read(f"/proc/{pid}/cmdline").replace("\0", "") == f"zonectl: {name}" and alive(pid):
+                return int(pid)
+        return None
 
     def process(self, name):
         """The zonectl in the background that runs this zone."""

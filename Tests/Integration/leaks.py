@@ -120,7 +120,7 @@ class LeakCheck:
     def _belongs(self, pid):
         """Why a process belongs to the test, empty if it does not."""
         cmdline = read(f"/proc/{pid}/cmdline").replace("\0", " ").strip()
-        if self.folder in cmdline:
+        if self.folder in cmdline or cmdline.startswith(f"zonectl: {self.prefix}"):
             return f"command line {cmdline!r}"
         groups = read(f"/proc/{pid}/cgroup")
         if f"/{self.prefix}" in groups or any(f"/{parent}/" in groups for parent in self.parents):

@@ -106,7 +106,7 @@ import ZoneRuntime
         #expect(
             Set(free) == [
                 "ls", "ps", "inspect", "logs", "events", "wait", "rename", "kill", "stop", "image ls", "version", "help",
-                "doctor", "completion", "__complete",
+                "stats", "top", "metrics", "schema", "doctor", "completion", "__complete",
             ])
     }
 

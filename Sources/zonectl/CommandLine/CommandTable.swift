@@ -10,10 +10,10 @@ enum CommandTable {
         KillCommand.command, PauseCommand.pause, PauseCommand.resume, ExecCommand.command, AttachCommand.command,
         WaitCommand.command, RenameCommand.command, RemoveCommand.command,
         ListCommand.command, PsCommand.command, InspectCommand.command, SetCommand.command, LogsCommand.command,
-        EventsCommand.command,
+        EventsCommand.command, StatsCommand.command, TopCommand.command, MetricsCommand.command,
         ImageListCommand.command, ImageImportCommand.command, ImageRemoveCommand.command,
-        DoctorCommand.command, VersionCommand.command, HelpCommand.command, CompletionCommand.command,
-        CompleteCommand.command,
+        DoctorCommand.command, SchemaCommand.command, VersionCommand.command, HelpCommand.command,
+        CompletionCommand.command, CompleteCommand.command,
     ]
 
     /// All verbs that people see.

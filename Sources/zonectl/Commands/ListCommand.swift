@@ -35,16 +35,12 @@ enum ListCommand {
                 views.map { view in
                     [
                         view.name, view.statusText, view.pid == 0 ? "-" : String(view.pid), view.image,
-                        view.created.map { Age.text(since: $0) } ?? "-", shortened(view.command.joined(separator: " ")),
+                        view.created.map { Age.text(since: $0) } ?? "-",
+                        view.command.joined(separator: " ").shortened(to: 40),
                     ]
                 })
         }
         return 0
-    }
-
-    private static func shortened(_ text: String) -> String {
-        let line = String(text.map { $0.isNewline ? " " : $0 })
-        return line.count > 40 ? line.prefix(39) + "…" : line
     }
 
     /// For verbs that take no operands.

@@ -1,6 +1,7 @@
 // SPDX-License-Identifier: Apache-2.0
 // SPDX-FileCopyrightText: ZoneRuntime authors
 
+import Glibc
 import LinuxSystem
 import OCI
 import ZoneRuntime
@@ -34,12 +35,18 @@ enum LogsCommand {
         request.last = try count(arguments.value(tail))
         request.follows = arguments.flag(follow)
         var printer = LogPrinter(hasTimes: arguments.flag(timestamps), isJSON: arguments.flag(json))
-        let isInterrupted = try ZoneLog(context.folders, name).read(request) { (line) throws(ZoneError) in
-            try printer.show(line)
-        } pause: { () throws(ZoneError) in
-            try printer.flush()
+        do throws(ZoneError) {
+            let isInterrupted = try ZoneLog(context.folders, name).read(request) { (line) throws(ZoneError) in
+                try printer.show(line)
+            } pause: { () throws(ZoneError) in
+                try printer.flush()
+            }
+            return isInterrupted ? 130 : 0
+        } catch {
+            // `zonectl logs web | head` has what it wants: as if the signal had been let through.
+            if printer.isReaderGone { return 128 + SIGPIPE }
+            throw error
         }
-        return isInterrupted ? 130 : 0
     }
 
     private static func count(_ text: String?) throws(ZoneError) -> Int? {
@@ -61,6 +68,7 @@ private struct LogPrinter {
     /// Whether a line of this stream was begun and goes on.
     private var isOutputBegun = false
     private var isErrorBegun = false
+    private(set) var isReaderGone = false
 
     init(hasTimes: Bool, isJSON: Bool) {
         self.hasTimes = hasTimes
@@ -91,6 +99,7 @@ private struct LogPrinter {
     mutating func flush() throws(ZoneError) {
         if bytes.isEmpty { return }
         do throws(SystemError) { try stream.write(bytes) } catch {
+            isReaderGone = error.errno == .brokenPipe
             throw ZoneError(.system, "write to \(stream == .output ? "stdout" : "stderr"): \(error.errno.message)")
         }
         bytes.removeAll(keepingCapacity: true)
