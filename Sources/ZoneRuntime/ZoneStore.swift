@@ -27,9 +27,14 @@ public struct ZoneStore: Sendable {
     /// Returns all zones, by name: those made from images and those made from bundles. `forEngines`: a store that cannot
     /// be read has nothing for the caller, whose zones are bundles'.
     public func list(forEngines: Bool = false) throws(ZoneError) -> [Entry] {
+        try names(forEngines: forEngines).map(entry)
+    }
+
+    /// The names alone, in their order: no zone's record is read.
+    public func names(forEngines: Bool = false) throws(ZoneError) -> [String] {
         let zones = try names(in: folders.zones, isOptional: forEngines).filter { ZoneName.isValid($0) }
         let bundles = try names(in: folders.root).filter { ZoneName.isValidID($0) }
-        return Set(zones).union(bundles).sorted().map(entry)
+        return Set(zones).union(bundles).sorted()
     }
 
     private func names(in folder: String, isOptional: Bool = false) throws(ZoneError) -> [String] {
@@ -45,7 +50,7 @@ public struct ZoneStore: Sendable {
     /// be undone.
     public func find(_ name: String, exactly: Bool = false) throws(ZoneError) -> Entry {
         if ZoneName.isValidID(name), exists(name) { return entry(name) }
-        let matches = name.isEmpty ? [] : try list().filter { $0.name.hasPrefix(name) }
+        let matches = name.isEmpty ? [] : try names().filter { $0.hasPrefix(name) }.map(entry)
         if let only = matches.first, matches.count == 1 {
             if !exactly { return only }
             throw ZoneError(

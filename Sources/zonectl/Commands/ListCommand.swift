@@ -14,7 +14,12 @@ enum ListCommand {
         names: ["ls", "list"], group: .look, operands: "", summary: "List all zones, stopped ones too",
         options: [quiet, json], needsRoot: false
     ) { (arguments, context) throws(ZoneError) in
-        try show(arguments, context) { _ in true }
+        if arguments.flag(quiet), !arguments.flag(json) {
+            try refuseOperands(arguments)
+            try Output.write(try context.store.names().map { $0 + "\n" }.joined())
+            return 0
+        }
+        return try show(arguments, context) { _ in true }
     }
 
     /// Lists the zones that are wanted.
