@@ -72,7 +72,7 @@ static int same(const char *a, const char *b) {
 /// Verbs after which a child of zonectl enters a zone; `Command.entersZone` says the same.
 static int enters_zone(long argc, char **argv) {
     for (long i = 1; i < argc; i++)
-        if (same(argv[i], "run") || same(argv[i], "exec") || same(argv[i], "create") || same(argv[i], "restore")) return 1;
+        if (same(argv[i], "run") || same(argv[i], "exec") || same(argv[i], "shell") || same(argv[i], "create") || same(argv[i], "restore")) return 1;
     return 0;
 }
 

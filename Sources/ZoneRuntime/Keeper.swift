@@ -40,6 +40,8 @@ struct Keeper: ~Copyable {
     var isStopping = false
     /// The zone is to end because it is not healthy: a start follows.
     var isUnhealthy = false
+    /// The zone has ended in order to boot again: a start follows, whatever the policy says.
+    var isRebooting = false
     /// When a zone that was asked to end is killed.
     var killDeadline: Int64?
 
@@ -108,6 +110,7 @@ struct Keeper: ~Copyable {
     private mutating func begin(_ folder: consuming Descriptor, _ image: Image?) {
         startedAt = MonotonicClock.milliseconds
         isUnhealthy = false
+        isRebooting = false
         killDeadline = nil
         let policy = definition.health ?? image?.configuration.config?.healthcheck.flatMap { HealthPolicy($0) }
         health = HealthMonitor(policy, zone: name, store.folders)
@@ -139,7 +142,11 @@ struct Keeper: ~Copyable {
             if case .ended = event { break }
         }
         health = nil
-        let code = exitCode()
+        var code = exitCode()
+        if definition.initSystem != nil {
+            isRebooting = InitSystem.isReboot(code)
+            code = InitSystem.exitStatus(code)
+        }
         process = nil
         drainStreams()
         return code
@@ -158,7 +165,9 @@ struct Keeper: ~Copyable {
 
     /// Whether the zone stays as it is after it ended with this status.
     private func isToStay(_ code: Int32?) -> Bool {
-        if isSupervised || isStopping || store.isToStayStopped(name) { return true }
+        if isStopping || store.isToStayStopped(name) { return true }
+        if isRebooting { return false }
+        if isSupervised { return true }
         // Changed meanwhile, by `set`.
         let policy = ((try? store.definition(of: name)) ?? nil)?.restart ?? definition.restart
         return !policy.isToRestart(after: isUnhealthy ? 1 : code ?? 1, restarts: Int(clamping: restarts))

@@ -46,7 +46,7 @@ enum RunCommand {
             interactive, terminal, remove, name, hostname, environment, environmentFile, workingDirectory, user, volume,
             mount, tmpfs, readOnly, memory, cpus, cpuShares, cpuSet, pidsLimit, addCapability, dropCapability, security,
             limit, sysctl, device, usesInit, entrypoint, label, network,
-        ] + SupervisionOptions.all
+        ] + SupervisionOptions.all + SystemOptions.all
 
     static let command = Command(
         names: ["run"], group: .run, operands: "IMAGE [COMMAND [ARGUMENT…]]",
@@ -129,6 +129,7 @@ enum RunCommand {
             definition.labels[String(key)] = parts.count == 2 ? String(parts[1]) : ""
         }
         try SupervisionOptions.apply(arguments, to: &definition)
+        try SystemOptions.apply(arguments, to: &definition)
         return definition
     }
 
