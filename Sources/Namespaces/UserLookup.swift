@@ -87,7 +87,8 @@ enum UserLookup {
             guard fields.count >= 6, let uid = UserRequest.id(fields[2]), let gid = UserRequest.id(fields[3]) else {
                 continue
             }
-            let entry = PasswordEntry(name: String(fields[0]), uid: uid, gid: gid, home: String(fields[5]),
+            let entry = PasswordEntry(
+                name: String(fields[0]), uid: uid, gid: gid, home: String(fields[5]),
                 shell: fields.count > 6 ? String(fields[6]) : "")
             if matches(entry) { return entry }
         }

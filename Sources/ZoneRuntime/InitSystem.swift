@@ -26,6 +26,9 @@ public enum InitSystem: String, JSONCodable, CaseIterable, Sendable {
         }
     }
 
+    /// Signals by which people end a program. An init takes them for something else: busybox's boots again on SIGTERM.
+    static let endSignals = [SIGHUP, SIGINT, SIGQUIT, SIGTERM]
+
     /// Seconds that it has for that, unless told otherwise: services have their own times to stop.
     static let stopTimeout = 30
 

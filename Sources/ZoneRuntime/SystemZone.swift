@@ -109,7 +109,8 @@ enum SystemZone {
         }
         if let most = definition.maxUsers {
             // limits.conf(5): counts all sessions, and never keeps root out.
-            try persistent.replaceFile(limitsFile, Array("# --max-users of zonectl\n*\t-\tmaxsyslogins\t\(most)\n".utf8))
+            try persistent.replaceFile(
+                limitsFile, Array("# --max-users of zonectl\n*\t-\tmaxsyslogins\t\(most)\n".utf8))
         }
     }
 

@@ -78,7 +78,8 @@ public struct ZoneControl: Sendable {
 
     /// Seconds until a zone that was asked to end is killed: as many as docker's unless told otherwise, more for a machine.
     static func stopTimeout(_ definition: ZoneDefinition?) -> Int {
-        definition?.stopTimeout.map { Int(clamping: $0) } ?? (definition?.initSystem == nil ? 10 : InitSystem.stopTimeout)
+        definition?.stopTimeout.map { Int(clamping: $0) }
+            ?? (definition?.initSystem == nil ? 10 : InitSystem.stopTimeout)
     }
 
     /// What the zone or its image asks for, its init's own, or SIGTERM.

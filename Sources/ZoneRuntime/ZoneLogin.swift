@@ -66,7 +66,8 @@ public struct ZoneLogin: Sendable {
     ) throws(ZoneError) -> LoginAccount {
         let request = try PlanBuilder.userRequest(user)
         guard request.group == nil else {
-            throw ZoneError(.invalid, "shell: \"\(user)\" names a group, too", hint: "who logs in has the user's groups")
+            throw ZoneError(
+                .invalid, "shell: \"\(user)\" names a group, too", hint: "who logs in has the user's groups")
         }
         let found: LoginAccount?
         do throws(SystemError) { found = try LoginAccount.find(request.user, root: root) } catch {

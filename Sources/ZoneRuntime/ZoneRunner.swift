@@ -46,13 +46,16 @@ public struct ZoneRunner: Sendable {
 
         let lost = ForegroundSession.attend(
             &started.launching, streams: streams, signals: signals, passesInput: wanted.isInteractive,
+            endSignal: definition.initSystem.map { _ in ZoneControl(store.folders).stopSignal(definition) },
             report: report)
         let status = try attempting("wait for zone \(zone)") { () throws(SystemError) in
             try started.launching.process.wait()
         }
         var code = status.shellCode
         if definition.initSystem != nil {
-            if InitSystem.isReboot(code) { report("zone \(zone) wants to boot again: 'zonectl start \(zone)' does that") }
+            if InitSystem.isReboot(code) {
+                report("zone \(zone) wants to boot again: 'zonectl start \(zone)' does that")
+            }
             code = InitSystem.isReboot(code) ? InitSystem.rebootStatus : InitSystem.exitStatus(code) ?? code
         }
         // The program's status is told also when its remains cannot be removed: the next `rm` will.

@@ -151,6 +151,24 @@ def test_in_the_foreground(zone_host):
     result.exits(133).says("boot again")
 
 
+def test_signals_of_the_foreground_stop_it(zone_host):
+    table = zone_host.path("inittab", "::sysinit:/bin/echo machine is up\n::once:/bin/sleep 99\n")
+    process = zone_host.popen("run", "--rm", "-v", f"{table}:/etc/inittab:ro", zone_host.image, "init")
+    while b"machine is up" not in (line := process.stdout.readline()):
+        assert line, "it does not boot"
+    process.terminate()
+    assert process.wait(20) == 0
+
+
+def test_who_leaves_the_console_leaves_it_running(zone_host, boot):
+    name = boot()
+    attached = zone_host.popen("attach", name)
+    time.sleep(0.3)
+    attached.terminate()
+    assert attached.wait(10) == 0
+    assert zone_host.status(name) == "running" and boots(zone_host, name) == 1
+
+
 # Control groups
 
 

@@ -16,7 +16,8 @@ import Testing
             (["/usr/lib/systemd/systemd", "--user"], "/usr/lib/systemd/systemd", .systemd),
             (["systemd"], "/usr/lib/systemd/systemd", .systemd), (["/sbin/init", "3"], "/sbin/init", .other),
             (["/sbin/openrc-init"], "/sbin/openrc-init", .openrc), (["/sbin/init"], "/sbin/openrc-init", .openrc),
-            (["busybox", "init"], "", .busybox), (["/bin/busybox", "init"], "", .busybox), (["busybox", "sh"], "", nil),
+            (["busybox", "init"], "", .busybox), (["/bin/busybox", "init"], "", .busybox),
+            (["busybox", "sh"], "", nil),
             (["/opt/app/init"], "/opt/app/init", nil), (["./init"], "/init", nil), (["/sbin/init"], "", nil),
             (["sh", "init"], "/bin/sh", nil), ([], "", nil), ([""], "", nil),
         ] as [([String], String, InitSystem?)])
