@@ -97,7 +97,9 @@ enum ChildSetup {
         }
         // Of the process that stays: a session ends with its leader.
         try attempt(.session, zn_setsid())
-        if plan.process.hasTerminal { try attempt(.standardStreams, Terminal.takeControl(of: 0)) }
+        if plan.process.hasTerminal, plan.process.ownsTerminal {
+            try attempt(.standardStreams, Terminal.takeControl(of: 0))
+        }
         if plan.process.runsInit { try InitProcess.startProgramBelow(plan.process, identity, channel: channel) }
         // After the last message: a filter need not allow what the handshake does.
         if !isSettled { try Privileges.settle(plan.process, identity, channel) }

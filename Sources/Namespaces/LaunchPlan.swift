@@ -122,6 +122,8 @@ public struct ProcessPlan: Sendable {
     /// A pty of the zone's own becomes stdin, stdout, stderr and controlling terminal; its master is sent to the parent.
     public var terminal: WindowSize?
     public var hasTerminal = false
+    /// Whether it becomes the process's controlling terminal. An init leaves that to who logs in, as the kernel does.
+    public var ownsTerminal = true
     /// Descriptors that become 0, 1 and 2 where there is no terminal.
     public var standard: (input: CInt, output: CInt, error: CInt) = (0, 1, 2)
     public var capabilities: CapabilityPlan?

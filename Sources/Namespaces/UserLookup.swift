@@ -54,11 +54,22 @@ enum UserLookup {
         return identity
     }
 
+    /// For who logs in.
+    static func account(_ user: UserRequest.Principal, root: CInt) throws(LaunchFailure) -> LoginAccount? {
+        let found =
+            switch user {
+            case .id(let uid): try entry(root) { $0.uid == uid }
+            case .name(let name): try entry(root) { $0.name == name }
+            }
+        return found.map { LoginAccount(name: $0.name, uid: $0.uid, home: $0.home, shell: $0.shell) }
+    }
+
     private struct PasswordEntry {
         let name: String
         let uid: UInt32
         let gid: UInt32
         let home: String
+        let shell: String
     }
 
     private struct GroupEntry {
@@ -76,7 +87,9 @@ enum UserLookup {
             guard fields.count >= 6, let uid = UserRequest.id(fields[2]), let gid = UserRequest.id(fields[3]) else {
                 continue
             }
-            let entry = PasswordEntry(name: String(fields[0]), uid: uid, gid: gid, home: String(fields[5]))
+            let entry = PasswordEntry(
+                name: String(fields[0]), uid: uid, gid: gid, home: String(fields[5]),
+                shell: fields.count > 6 ? String(fields[6]) : "")
             if matches(entry) { return entry }
         }
         return nil

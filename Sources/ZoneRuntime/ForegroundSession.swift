@@ -61,26 +61,32 @@ struct ForegroundSession: ~Copyable {
         streams: consuming ProcessStreams,
         signals: borrowing SignalQueue,
         passesInput: Bool,
+        endSignal: CInt? = nil,
         report: @escaping (String) -> Void
     ) -> Bool {
         attend(
             launching.process, console: launching.takeConsole(), streams: streams, signals: signals,
-            passesInput: passesInput, report: report)
+            passesInput: passesInput, endSignal: endSignal, report: report)
     }
 
-    /// The same with a process that was not launched but restored.
+    /// The same with a process that was not launched but restored. `endSignal`: sent in place of those by which people end
+    /// a program.
     static func attend(
         _ process: borrowing ProcessHandle,
         console: consuming Descriptor?,
         streams: consuming ProcessStreams,
         signals: borrowing SignalQueue,
         passesInput: Bool,
+        endSignal: CInt? = nil,
         report: @escaping (String) -> Void
     ) -> Bool {
         var session = ForegroundSession(
             process: process.raw, console: console, streams: streams, passesInput: passesInput, report: report)
         do throws(ZoneError) {
-            try session.serve(signals) { (number) throws(SystemError) in try process.signal(number) }
+            try session.serve(signals) { (number) throws(SystemError) in
+                let isEnd = endSignal != nil && InitSystem.endSignals.contains(number)
+                try process.signal(isEnd ? endSignal ?? number : number)
+            }
         } catch {
             report("\(error)")
             return true

@@ -42,6 +42,8 @@ struct Keeper: ~Copyable {
     var isUnhealthy = false
     /// When memory was given back last.
     var restedAt: Int64 = 0
+    /// The zone has ended in order to boot again: a start follows, whatever the policy says.
+    var isRebooting = false
     /// When a zone that was asked to end is killed.
     var killDeadline: Int64?
 
@@ -112,6 +114,7 @@ struct Keeper: ~Copyable {
     private mutating func begin(_ folder: consuming Descriptor, _ image: Image?) {
         startedAt = MonotonicClock.milliseconds
         isUnhealthy = false
+        isRebooting = false
         killDeadline = nil
         if isParent {
             EventLog(store.folders).record(restarts > 0 ? .restart : .start, zone: name, ["image": record.image])
@@ -146,7 +149,11 @@ struct Keeper: ~Copyable {
             if case .ended = event { break }
         }
         health = nil
-        let code = exitCode()
+        var code = exitCode()
+        if definition.initSystem != nil {
+            isRebooting = InitSystem.isReboot(code)
+            code = InitSystem.exitStatus(code)
+        }
         process = nil
         drainStreams()
         return code
@@ -165,7 +172,9 @@ struct Keeper: ~Copyable {
 
     /// Whether the zone stays as it is after it ended with this status.
     private func isToStay(_ code: Int32?) -> Bool {
-        if isSupervised || isStopping || store.isToStayStopped(name) { return true }
+        if isStopping || store.isToStayStopped(name) { return true }
+        if isRebooting { return false }
+        if isSupervised { return true }
         // Changed meanwhile, by `set`.
         let policy = ((try? store.definition(of: name)) ?? nil)?.restart ?? definition.restart
         return !policy.isToRestart(after: isUnhealthy ? 1 : code ?? 1, restarts: Int(clamping: restarts))

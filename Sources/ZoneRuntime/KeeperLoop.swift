@@ -87,7 +87,7 @@ extension Keeper {
         let control = ZoneControl(store.folders)
         try? process?.signal(control.stopSignal(definition))
         try? groups.thaw()
-        let seconds = definition.stopTimeout ?? Int64(ZoneControl.stopTimeout)
+        let seconds = Int64(ZoneControl.stopTimeout(definition))
         killDeadline = MonotonicClock.milliseconds + min(max(0, seconds), 86_400) * 1000
     }
 

@@ -21,8 +21,9 @@ struct SpecBuilder {
         spec.process = try process(windowSize)
         spec.root = Spec.Root(path: "\(volatile)/rootfs", readonly: definition.isReadOnly)
         spec.hostname = hostname
+        let machine = SystemZone.mounts(definition, persistent: persistent)
         spec.mounts = try mounts + LXCFS(report: report).mounts(for: definition.procView)
-        spec.mounts += SpecBuilder.ordered(networkFiles() + definition.mounts)
+        spec.mounts += SpecBuilder.ordered(machine + networkFiles() + definition.mounts)
         spec.annotations = image.labels.merging(definition.labels) { $1 }
         var linux = Spec.Linux()
         linux.namespaces = DefaultProfile.namespaces.filter { $0.type != .network || definition.network == .none }
@@ -64,7 +65,7 @@ struct SpecBuilder {
         if definition.hasTerminal, let windowSize {
             process.consoleSize = Spec.ConsoleSize(height: windowSize.rows, width: windowSize.columns)
         }
-        process.args = try arguments()
+        process.args = try definition.arguments(image)
         process.env = environment()
         let directory = definition.workingDirectory ?? image.workingDir ?? ""
         process.cwd = directory.isEmpty ? "/" : directory
@@ -80,21 +81,10 @@ struct SpecBuilder {
         process.capabilities?.effective = names
         process.capabilities?.permitted = names
         process.rlimits = definition.limits
-        process.noNewPrivileges = !definition.allowsNewPrivileges
+        // Users of a machine's expect su and sudo.
+        let isMachine = definition.initSystem != nil && !definition.forbidsNewPrivileges
+        process.noNewPrivileges = !definition.allowsNewPrivileges && !isMachine
         return process
-    }
-
-    /// docker's rule: an entrypoint given by the user discards the image's command.
-    private func arguments() throws(ZoneError) -> [String] {
-        let entrypoint = definition.entrypoint.map { $0.isEmpty ? [] : [$0] } ?? image.entrypoint ?? []
-        let fallback = definition.entrypoint == nil ? image.cmd ?? [] : []
-        let arguments = entrypoint + (definition.command.isEmpty ? fallback : definition.command)
-        guard !arguments.isEmpty else {
-            throw ZoneError(
-                .invalid, "image \(definition.image) names no command to run",
-                hint: "give one: zonectl run \(definition.image) COMMAND")
-        }
-        return arguments
     }
 
     private func environment() -> [String] {
@@ -102,7 +92,7 @@ struct SpecBuilder {
         let name = { (entry: String) in entry.prefix { $0 != "=" } }
         let defaults =
             [DefaultProfile.path, "HOSTNAME=\(hostname ?? "")"] + (definition.hasTerminal ? ["TERM=xterm"] : [])
-        for entry in defaults + image.env + definition.environment {
+        for entry in defaults + image.env + SystemZone.environment(definition) + definition.environment {
             if let index = entries.firstIndex(where: { name($0) == name(entry) }) {
                 entries[index] = entry
             } else {
@@ -121,6 +111,7 @@ struct SpecBuilder {
             names = (0..<64).filter { available >> UInt64($0) & 1 == 1 }.compactMap { Capability.name(of: $0) }
         }
         let dropped = definition.droppedCapabilities
+        if SystemZone.mayReboot(definition), !names.contains("CAP_SYS_BOOT") { names.append("CAP_SYS_BOOT") }
         let added = definition.addedCapabilities.filter { $0 != "ALL" && !names.contains($0) }
         return names.filter { !dropped.contains($0) } + added
     }
@@ -160,6 +151,21 @@ struct SpecBuilder {
         let rule = Spec.DeviceRule(
             allow: true, type: type, major: device.major, minor: device.minor, access: request.access)
         return (device, rule)
+    }
+}
+
+extension ZoneDefinition {
+    /// What the zone executes. docker's rule: an entrypoint given by the user discards the image's command.
+    func arguments(_ execution: ImageConfiguration.Execution) throws(ZoneError) -> [String] {
+        let entrypoint = entrypoint.map { $0.isEmpty ? [] : [$0] } ?? execution.entrypoint ?? []
+        let fallback = self.entrypoint == nil ? execution.cmd ?? [] : []
+        let arguments = entrypoint + (command.isEmpty ? fallback : command)
+        guard !arguments.isEmpty else {
+            throw ZoneError(
+                .invalid, "image \(image) names no command to run",
+                hint: "give one: zonectl run \(image) COMMAND")
+        }
+        return arguments
     }
 }
 

@@ -33,11 +33,15 @@ public struct ZoneAttachment: Sendable {
                     ? "its keeper was killed: 'zonectl start \(entry.name)' gives it another one"
                     : "it runs in the foreground of process \(entry.record?.keeper.pid ?? 0)")
         }
+        let isMachine = (try? store.definition(of: entry.name))??.initSystem != nil
         var session = AttachSession(connection, passesInput: passesInput)
         do throws(SystemError) {
             return try session.run(signals) { (number) throws(SystemError) in
+                // A machine would boot again: who leaves its console leaves it running.
+                if isMachine, InitSystem.endSignals.contains(number) { return false }
                 let handle = try ProcessHandle(pid: process.pid)
                 if process.isAlive { try handle.signal(number) }
+                return true
             }
         } catch {
             throw ZoneError(.system, "attach to zone \(entry.name): \(error)", hint: "the zone itself goes on")
@@ -74,7 +78,8 @@ public struct ZoneAttachment: Sendable {
                 if error.code == .notFound { return nil }
                 throw error
             }
-            guard let process = entry.state.process ?? (entry.record?.keeper.isAlive == true ? entry.record?.keeper : nil)
+            guard
+                let process = entry.state.process ?? (entry.record?.keeper.isAlive == true ? entry.record?.keeper : nil)
             else {
                 guard case .stopped(let code) = entry.state else { return nil }
                 return code
@@ -136,7 +141,7 @@ private struct AttachSession: ~Copyable {
     }
 
     mutating func run(
-        _ signals: borrowing SignalQueue, signal: (CInt) throws(SystemError) -> Void
+        _ signals: borrowing SignalQueue, signal: (CInt) throws(SystemError) -> Bool
     ) throws(SystemError) -> ZoneAttachment.Outcome {
         var raw: RawMode?
         while true {
@@ -168,23 +173,28 @@ private struct AttachSession: ~Copyable {
                 drop(raw)
                 return .detached
             }
-            if poller.isReadable(pendingSignals) { try pass(signals, signal) }
+            if poller.isReadable(pendingSignals), try !pass(signals, signal) {
+                drop(raw)
+                return .detached
+            }
         }
     }
 
+    /// `false` when the signal means that the caller leaves. `signal` sends one to the zone, or says so.
     private mutating func pass(
-        _ signals: borrowing SignalQueue, _ signal: (CInt) throws(SystemError) -> Void
-    ) throws(SystemError) {
+        _ signals: borrowing SignalQueue, _ signal: (CInt) throws(SystemError) -> Bool
+    ) throws(SystemError) -> Bool {
         while let number = signals.next() {
             if number == SIGWINCH || number == SIGCONT {
                 sendWindow()
             } else {
-                do throws(SystemError) { try signal(number) } catch {
+                do throws(SystemError) { if try !signal(number) { return false } } catch {
                     // It has ended this moment.
                     if error.errno != .noProcess { throw error }
                 }
             }
         }
+        return true
     }
 
     private mutating func sendWindow() {

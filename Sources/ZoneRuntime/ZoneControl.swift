@@ -52,7 +52,7 @@ public struct ZoneControl: Sendable {
             try handle.signal(signal)
             // What is frozen notices a signal when it is thawed.
             if case .paused = entry.state { try entry.record?.groups.thaw() }
-            let seconds = seconds ?? definition?.stopTimeout.map { Int(clamping: $0) } ?? ZoneControl.stopTimeout
+            let seconds = seconds ?? ZoneControl.stopTimeout(definition)
             let milliseconds = min(seconds, 86_400) * 1000
             if milliseconds > 0, try handle.waitUntilEnded(milliseconds: milliseconds) { return settle(entry) }
             try handle.signal(SIGKILL)
@@ -78,8 +78,11 @@ public struct ZoneControl: Sendable {
         }
     }
 
-    /// Seconds that docker waits, too.
-    static let stopTimeout = 10
+    /// Seconds until a zone that was asked to end is killed: as many as docker's unless told otherwise, more for a machine.
+    static func stopTimeout(_ definition: ZoneDefinition?) -> Int {
+        definition?.stopTimeout.map { Int(clamping: $0) }
+            ?? (definition?.initSystem == nil ? 10 : InitSystem.stopTimeout)
+    }
 
     /// The same zone, once its keeper has said whether a zone that has just ended is started again.
     func settled(_ entry: ZoneStore.Entry) -> ZoneStore.Entry {
@@ -90,14 +93,14 @@ public struct ZoneControl: Sendable {
         return (try? store.find(entry.name, exactly: true)) ?? entry
     }
 
-    /// What the zone or its image asks for, or SIGTERM.
+    /// What the zone or its image asks for, its init's own, or SIGTERM.
     func stopSignal(_ definition: ZoneDefinition?) -> Int32 {
         // Without its definition or image a zone can still be stopped.
         guard let definition else { return SIGTERM }
         let text =
             definition.stopSignal
             ?? (try? store.folders.images.find(definition.image))?.configuration.config?.stopSignal
-        return text.flatMap { SignalName.number(of: $0) } ?? SIGTERM
+        return text.flatMap { SignalName.number(of: $0) } ?? definition.initSystem?.stopSignal ?? SIGTERM
     }
 
     /// Ends the keeper of a zone that waits to be started again.

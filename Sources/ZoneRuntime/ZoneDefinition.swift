@@ -39,6 +39,8 @@ public struct ZoneDefinition: JSONRecord, Sendable, Equatable {
     /// `unconfined`, or the absolute path of a profile; the default profile where nothing is said.
     public var seccompProfile: String?
     public var allowsNewPrivileges = false
+    /// Also in a zone that boots as a machine, where users otherwise may change into others (su, sudo).
+    public var forbidsNewPrivileges = false
     public var limits: [Spec.ResourceLimit] = []
     public var sysctls: [String: String] = [:]
     public var labels: [String: String] = [:]
@@ -49,6 +51,13 @@ public struct ZoneDefinition: JSONRecord, Sendable, Equatable {
     public var stopSignal: String?
     /// Seconds until a zone that was asked to end is killed.
     public var stopTimeout: Int64?
+    public var systemMode = SystemMode.auto
+    /// The init that the zone boots with; found out when it is made. `nil` for one that is no machine.
+    public var initSystem: InitSystem?
+    /// 32 hexadecimal digits, machine-id(5); of a machine.
+    public var machineID: String?
+    /// How many may be logged in at once.
+    public var maxUsers: Int64?
     /// Seconds since 1970.
     public var created: Int64?
     /// How what the zone writes is kept while it runs in the background; nil for the default.
@@ -81,6 +90,7 @@ public struct ZoneDefinition: JSONRecord, Sendable, Equatable {
         try visitor.field("droppedCapabilities", &droppedCapabilities)
         try visitor.field("seccompProfile", &seccompProfile)
         try visitor.field("allowsNewPrivileges", &allowsNewPrivileges)
+        try visitor.field("forbidsNewPrivileges", &forbidsNewPrivileges)
         try visitor.field("limits", &limits)
         try visitor.field("sysctls", &sysctls)
         try visitor.field("labels", &labels)
@@ -88,6 +98,10 @@ public struct ZoneDefinition: JSONRecord, Sendable, Equatable {
         try visitor.field("health", &health)
         try visitor.field("stopSignal", &stopSignal)
         try visitor.field("stopTimeout", &stopTimeout)
+        try visitor.field("systemd", &systemMode)
+        try visitor.field("initSystem", &initSystem)
+        try visitor.field("machineID", &machineID)
+        try visitor.field("maxUsers", &maxUsers)
         try visitor.field("created", &created)
         try visitor.field("log", &log)
     }

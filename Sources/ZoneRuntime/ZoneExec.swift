@@ -13,6 +13,8 @@ public struct ExecRequest: Sendable {
     public var arguments: [String] = []
     /// Added to the zone's own, or in place of entries of the same name.
     public var environment: [String] = []
+    /// The zone's own variables are left out: a login begins with few.
+    var isLogin = false
     public var workingDirectory: String?
     public var user: String?
     public var isInteractive = false
@@ -53,7 +55,8 @@ public struct ZoneExecutor: Sendable {
         let handles = try attempting("open the control groups of zone \(zone)") { () throws(SystemError) in
             try groups.open()
         }
-        plan.cgroup.unified = handles.unified
+        let delegated = try DelegatedCGroup.open(definition, groups, target)
+        plan.cgroup.unified = Descriptor.number(of: delegated) ?? handles.unified
         plan.cgroup.tasks = handles.tasks
         let process = try self.process(request, spec)
         let seccomp = try SeccompPolicy(definition.seccompProfile).program(
@@ -110,7 +113,8 @@ public struct ZoneExecutor: Sendable {
         if request.hasTerminal, let size = Terminal.size(of: 0) ?? Terminal.size(of: 1) {
             process.consoleSize = Spec.ConsoleSize(height: size.rows, width: size.columns)
         }
-        let added = request.hasTerminal ? ["TERM=xterm"] + request.environment : request.environment
+        let added = request.hasTerminal && !request.isLogin ? ["TERM=xterm"] + request.environment : request.environment
+        if request.isLogin { process.env = [] }
         let names = Set(added.map { $0.prefix { $0 != "=" } })
         process.env = process.env.filter { !names.contains($0.prefix { $0 != "=" }) } + added
         if let directory = request.workingDirectory { process.cwd = directory }

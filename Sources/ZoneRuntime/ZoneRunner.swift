@@ -47,21 +47,29 @@ public struct ZoneRunner: Sendable {
         events.record(.start, zone: zone, ["image": image.name])
 
         let lost = ForegroundSession.attend(
-            &started.launching, streams: streams, signals: signals, passesInput: definition.isInteractive,
+            &started.launching, streams: streams, signals: signals, passesInput: wanted.isInteractive,
+            endSignal: definition.initSystem.map { _ in ZoneControl(store.folders).stopSignal(definition) },
             report: report)
         let status = try attempting("wait for zone \(zone)") { () throws(SystemError) in
             try started.launching.process.wait()
         }
-        events.record(.die, zone: zone, ["exitCode": String(status.shellCode)])
+        var code = status.shellCode
+        if definition.initSystem != nil {
+            if InitSystem.isReboot(code) {
+                report("zone \(zone) wants to boot again: 'zonectl start \(zone)' does that")
+            }
+            code = InitSystem.isReboot(code) ? InitSystem.rebootStatus : InitSystem.exitStatus(code) ?? code
+        }
+        events.record(.die, zone: zone, ["exitCode": String(code)])
         // The program's status is told also when its remains cannot be removed: the next `rm` will.
         do throws(ZoneError) {
             try ZoneEnd(store: store).record(
-                &started.record, exitCode: status.shellCode, started.groups, removes: definition.autoRemove,
+                &started.record, exitCode: code, started.groups, removes: definition.autoRemove,
                 report: report)
         } catch {
             report("\(error)")
         }
-        return lost && status.shellCode == 0 ? 125 : status.shellCode
+        return lost && code == 0 ? 125 : code
     }
 }
 
@@ -75,6 +83,7 @@ extension ZoneStore {
         definition.image = image.name
         definition.imageDigest = image.digest
         definition.created = Int64(time(nil))
+        try SystemZone.settle(&definition, image, folders.images)
         try write(definition, in: claim.persistent)
         return definition
     }

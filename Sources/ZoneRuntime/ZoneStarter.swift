@@ -69,7 +69,7 @@ struct ZoneStarter: Sendable {
             definition: definition, image: image.configuration.config ?? .init(),
             volatile: folders.volatile(zone), persistent: folders.persistent(zone), cgroupsPath: "/\(parent)/\(zone)",
             report: report)
-        let spec = try builder.spec(windowSize: terminalSize)
+        var spec = try builder.spec(windowSize: terminalSize)
         let layout = try attempting("find the control groups") { () throws(SystemError) in try CGroupLayout.ofHost() }
         var resources = spec.linux?.resources ?? .init()
         // An ordinary user can neither load a device filter nor make a device node.
@@ -90,11 +90,17 @@ struct ZoneStarter: Sendable {
         }
         try attempting("write the zone's network files") { () throws(SystemError) in
             try NetworkFiles.write(in: claim.persistent, hostname: spec.hostname ?? zone, network: definition.network)
+            try SystemZone.writeFiles(definition, in: claim.persistent)
         }
-        var plan = try makePlan(definition, spec, layers, groups, in: claim.persistent)
+        let delegated = try SystemZone.delegate(definition, groups, &spec)
+        var plan = try makePlan(definition, spec, layers, delegated?.view ?? groups, in: claim.persistent)
         let handles = try attempting("open the control groups") { () throws(SystemError) in try groups.open() }
         plan.cgroup.unified = handles.unified
         plan.cgroup.tasks = handles.tasks
+        if let delegated {
+            let group = try attempting("open the control groups") { () throws(SystemError) in try delegated.open() }
+            plan.cgroup.unified = plan.descriptors.adopt(group)
+        }
         return Prepared(
             plan: plan, groups: groups, record: record, volatile: volatile, handles: handles, spec: spec,
             resources: resources)
@@ -175,6 +181,7 @@ struct ZoneStarter: Sendable {
             root: root, cgroups: groups, seccomp: try seccompProgram(definition, spec), descriptors: descriptors)
         plan.process.createsWorkingDirectory = true
         plan.process.runsInit = definition.runsInit
+        plan.process.ownsTerminal = definition.initSystem == nil
         return plan
     }
 

@@ -7,7 +7,8 @@ import ZoneRuntime
 enum CommandTable {
     static let all: [Command] = [
         RunCommand.command, CreateCommand.command, StartCommand.command, StopCommand.command, RestartCommand.command,
-        KillCommand.command, PauseCommand.pause, PauseCommand.resume, ExecCommand.command, AttachCommand.command,
+        KillCommand.command, PauseCommand.pause, PauseCommand.resume, ExecCommand.command, ShellCommand.command,
+        AttachCommand.command,
         WaitCommand.command, RenameCommand.command, RemoveCommand.command,
         ListCommand.command, PsCommand.command, InspectCommand.command, SetCommand.command, LogsCommand.command,
         EventsCommand.command, StatsCommand.command, TopCommand.command, MetricsCommand.command,

@@ -120,8 +120,10 @@ enum OptionValue {
         case ("seccomp", "unconfined"): definition.seccompProfile = "unconfined"
         case ("seccomp", let path?) where !path.isEmpty:
             definition.seccompProfile = try HostPath.existing(path, "--security-opt seccomp")
-        case ("no-new-privileges", nil), ("no-new-privileges", "true"): definition.allowsNewPrivileges = false
-        case ("no-new-privileges", "false"): definition.allowsNewPrivileges = true
+        case ("no-new-privileges", nil), ("no-new-privileges", "true"):
+            (definition.allowsNewPrivileges, definition.forbidsNewPrivileges) = (false, true)
+        case ("no-new-privileges", "false"):
+            (definition.allowsNewPrivileges, definition.forbidsNewPrivileges) = (true, false)
         default:
             throw ZoneError(
                 .invalid, "--security-opt \"\(text)\" is not known",

@@ -47,7 +47,7 @@ enum RunCommand {
             interactive, terminal, remove, name, hostname, environment, environmentFile, workingDirectory, user, volume,
             mount, tmpfs, readOnly, addCapability, dropCapability, security, limit, sysctl, device, usesInit,
             entrypoint, label, logDriver, logOption, network, proc,
-        ] + ResourceOptions.all + SupervisionOptions.all
+        ] + ResourceOptions.all + SupervisionOptions.all + SystemOptions.all
 
     static let command = Command(
         names: ["run"], group: .run, operands: "IMAGE [COMMAND [ARGUMENT…]]",
@@ -132,6 +132,7 @@ enum RunCommand {
         definition.labels = try labels(arguments)
         try SupervisionOptions.apply(arguments, to: &definition)
         definition.log = try OptionValue.log(driver: arguments.value(logDriver), options: arguments.list(logOption))
+        try SystemOptions.apply(arguments, to: &definition)
         return definition
     }
 
