@@ -574,6 +574,17 @@ void zn_hide_arguments(const char *name) {
     prctl(PR_SET_NAME, name, 0, 0, 0);
 }
 
+int zn_execute_read_only(void) {
+    int tree = zn_open_tree(AT_FDCWD, "/proc/self/exe", false);
+    if (tree < 0) return tree;
+    int result = zn_mount_setattr(tree, false, ZN_MOUNT_ATTR_RDONLY, 0, 0);
+    // See CStart: the mount has no path.
+    if (result >= 0) result = RESULT(setenv("SWIFT_BACKTRACE", "enable=no,swift-backtrace=/dev/null", 1));
+    if (result >= 0) result = RESULT(syscall(SYS_execveat, tree, "", zn_arguments(), environ, AT_EMPTY_PATH));
+    close(tree);
+    return result;
+}
+
 bool zn_executable_is_read_only(void) {
     struct statfs info;
     return statfs("/proc/self/exe", &info) == 0 && (info.f_flags & ST_RDONLY);

@@ -69,7 +69,7 @@ static int same(const char *a, const char *b) {
     return *a == *b;
 }
 
-/// Verbs after which a child of zonectl enters a zone; `Command.entersZone` says the same.
+/// Verbs after which a child of zonectl enters a zone, on both faces; `Command.entersZone` has those of the people's.
 static int enters_zone(long argc, char **argv) {
     for (long i = 1; i < argc; i++)
         if (same(argv[i], "run") || same(argv[i], "exec") || same(argv[i], "create") || same(argv[i], "restore")) return 1;

@@ -214,6 +214,10 @@ void zn_release_code(void);
 /// Overwrites the arguments and the environment that /proc shows of the calling process.
 void zn_hide_arguments(const char *_Nonnull name);
 
+/// Executes the program again, with the same words, through a read-only mount of its file, as CStart does it earlier for
+/// the verbs that engines call often. Returns -errno.
+int zn_execute_read_only(void);
+
 /// Whether the running executable is reached through a read-only mount, as CStart arranges.
 bool zn_executable_is_read_only(void);
 

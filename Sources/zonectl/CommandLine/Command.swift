@@ -54,7 +54,7 @@ struct Command: Sendable {
     var endsOptionsAtOperand = false
     /// Whether it changes anything on the host, which only root may.
     var needsRoot = true
-    /// Whether a child of it becomes a process of a zone's. `enters_zone` in CStart.c names the same verbs.
+    /// Whether a child of it becomes a process of a zone's. `enters_zone` in CStart.c names those that engines have, too.
     var entersZone = false
     let run: @Sendable (Arguments, Context) throws(ZoneError) -> Int32
 
