@@ -10,6 +10,7 @@ enum CommandTable {
         KillCommand.command, PauseCommand.pause, PauseCommand.resume, ExecCommand.command, AttachCommand.command,
         WaitCommand.command, RenameCommand.command, RemoveCommand.command,
         ListCommand.command, InspectCommand.command,
+        UnitCommand.command, EnableCommand.enable, EnableCommand.disable, ApplyCommand.command,
         ImageListCommand.command, ImageImportCommand.command, ImageRemoveCommand.command,
         VersionCommand.command, HelpCommand.command,
     ]
