@@ -18,8 +18,9 @@ struct Keeper: ~Copyable {
     let store: ZoneStore
     let name: String
     let signals: SignalQueue
-    /// Whether systemd is told how things stand, and decides about the next start.
-    let isSupervised: Bool
+    /// The supervisor that is told how things stand, and decides about the next start.
+    let service: KeeperService?
+    var isSupervised: Bool { service != nil }
 
     var definition: ZoneDefinition
     var record = ZoneRecord()
@@ -51,14 +52,14 @@ struct Keeper: ~Copyable {
     static let signalSet = SignalSet([SIGHUP, SIGINT, SIGTERM])
 
     init(
-        _ store: ZoneStore, _ definition: ZoneDefinition, _ signals: consuming SignalQueue, isSupervised: Bool
+        _ store: ZoneStore, _ definition: ZoneDefinition, _ signals: consuming SignalQueue, service: KeeperService?
     ) {
         self.store = store
         self.definition = definition
         name = definition.name
         self.signals = signals
-        self.isSupervised = isSupervised
-        log = KeeperLog(definition, store.folders, copies: isSupervised)
+        self.service = service
+        log = KeeperLog(definition, store.folders, copies: service != nil)
     }
 
     // MARK: Starting
@@ -68,7 +69,10 @@ struct Keeper: ~Copyable {
         let warnings = Lines()
         let starter = ZoneStarter(store: store) { warnings.add($0) }
         var prepared = try starter.prepare(
-            definition, image, claim, .init(isDetached: true, restarts: restarts, keepsFolder: isAgain))
+            definition, image, claim,
+            .init(
+                isDetached: true, restarts: restarts, keepsFolder: isAgain, unit: service?.unit, cgroup: service?.cgroup
+            ))
         let folder = try store.openVolatile(name)
         do throws(SystemError) {
             if definition.hasTerminal {
@@ -105,6 +109,7 @@ struct Keeper: ~Copyable {
         isParent = false
         record = found
         record.keeper = try attempting("find out who runs") { () throws(SystemError) in try RecordedProcess(getpid()) }
+        record.unit = service?.unit
         restarts = record.restarts
         try store.write(record, in: folder)
         groups = record.groups
@@ -123,6 +128,7 @@ struct Keeper: ~Copyable {
         health = HealthMonitor(policy, zone: name, store.folders)
         self.folder = consume folder
         if let health = health?.record { write(health) }
+        service?.ready(name, pid: record.process.pid)
     }
 
     // MARK: Staying
@@ -133,9 +139,17 @@ struct Keeper: ~Copyable {
             let code = attend()
             let isLast = isToStay(code)
             finish(code, isLast: isLast)
-            if isLast { return isUnhealthy ? max(code ?? 1, 1) : code ?? 125 }
+            if isLast { return isSupervised ? serviceStatus(code) : isUnhealthy ? max(code ?? 1, 1) : code ?? 125 }
             guard waitForNextStart(), startAgain() else { return code ?? 125 }
         }
+    }
+
+    /// What the supervisor is to make of the zone's end.
+    private func serviceStatus(_ code: Int32?) -> Int32 {
+        // The supervisor's own wish; how the zone took it is in the record.
+        if isStopping { return 0 }
+        if store.isToStayStopped(name) { return KeeperService.staysStopped }
+        return isUnhealthy ? max(code ?? 1, 1) : code ?? 125
     }
 
     /// Serves until the zone has ended, and returns how.

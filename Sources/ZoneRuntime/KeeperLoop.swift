@@ -88,7 +88,10 @@ extension Keeper {
         try? process?.signal(control.stopSignal(definition))
         try? groups.thaw()
         let seconds = Int64(ZoneControl.stopTimeout(definition))
-        killDeadline = MonotonicClock.milliseconds + min(max(0, seconds), 86_400) * 1000
+        let milliseconds = min(max(0, seconds), 86_400) * 1000
+        killDeadline = MonotonicClock.milliseconds + milliseconds
+        // An end that the supervisor did not ask for is not told as one that it did.
+        if isStopping { service?.stopping(name, milliseconds: milliseconds) }
     }
 
     private mutating func noteHealth() {
@@ -96,6 +99,7 @@ extension Keeper {
         write(record)
         log.note("health: \(record.status.rawValue)")
         EventLog(store.folders).record(.health, zone: name, ["status": record.status.rawValue])
+        service?.status("Zone \(name) is \(record.status.rawValue)")
         guard record.status == .unhealthy, isSupervised || definition.restart.kind != .no else { return }
         isUnhealthy = true
         askToEnd()

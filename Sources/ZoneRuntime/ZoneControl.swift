@@ -36,7 +36,14 @@ public struct ZoneControl: Sendable {
     public func stop(_ name: String, seconds: Int?) throws(ZoneError) {
         let entry = try store.find(name)
         if case .stopped = entry.state { return }
-        try noteStop(entry)
+        let unit = SystemdUnits.unit(running: entry.record)
+        if let unit {
+            // systemd must know that this end is no failure. It asks the keeper, which asks the zone.
+            try SystemdUnits.stop(unit, entry.name, waits: seconds == nil)
+            if seconds == nil { return }
+        } else {
+            try noteStop(entry)
+        }
         if case .restarting(let keeper) = entry.state { return try endKeeper(keeper, entry.name) }
         let process = try entry.state.livingProcess(for: "stop", of: entry.name)
         let handle: ProcessHandle
@@ -49,7 +56,7 @@ public struct ZoneControl: Sendable {
         let signal = stopSignal(definition)
         EventLog(store.folders).record(.stop, zone: entry.name, ["signal": String(signal)])
         do throws(SystemError) {
-            try handle.signal(signal)
+            if unit == nil { try handle.signal(signal) }
             // What is frozen notices a signal when it is thawed.
             if case .paused = entry.state { try entry.record?.groups.thaw() }
             let seconds = seconds ?? ZoneControl.stopTimeout(definition)
@@ -137,6 +144,8 @@ public struct ZoneControl: Sendable {
         if entry.record == nil || entry.record?.bundle != nil, try !store.isPersistent(entry.name) {
             return try BundleRemoval(store: store, report: report).remove(entry, force: force)
         }
+        let units = SystemdUnits(store)
+        if !force { try units.refuse("rm", entry.name) }
         switch entry.state {
         case .created where !force, .running where !force, .paused where !force:
             throw ZoneError(
@@ -167,6 +176,7 @@ public struct ZoneControl: Sendable {
                 .wrongState, "rm: zone \(entry.name) is \(now.word)",
                 hint: "stop it first, or use 'zonectl rm -f \(entry.name)'")
         }
+        if force, units.isEnabled(entry.name) { _ = try units.disable(entry.name, stops: false) }
         // Read again under the lock: a start that was under way may have recorded its groups since.
         let groups = try recordedGroups(entry.name)
         if !groups.isEmpty { try killAll(groups, entry.name) }
@@ -195,6 +205,10 @@ public struct ZoneControl: Sendable {
 
     /// Ends a zone that runs, or the `zonectl` that is starting it.
     private func end(_ entry: ZoneStore.Entry) throws(ZoneError) {
+        if let unit = SystemdUnits.unit(running: entry.record) {
+            // Nobody waits for a zone that is removed; its service must not start it again.
+            try SystemdUnits.stop(unit, entry.name, waits: false)
+        }
         // Else its keeper would start it again.
         try noteStop(entry)
         if case .restarting(let keeper) = entry.state { return try endKeeper(keeper, entry.name) }

@@ -6,6 +6,9 @@ import Namespaces
 
 /// What a definition may say; each rule in one place for the command line and for files.
 extension ZoneDefinition {
+    /// Where the administrator's definitions are, NAME.json each.
+    public static let folder = "/etc/zonectl/zones"
+
     /// Makes sure that a user is written as one.
     public static func validateUser(_ text: String) throws(ZoneError) {
         _ = try PlanBuilder.userRequest(text)

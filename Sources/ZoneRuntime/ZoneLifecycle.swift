@@ -35,7 +35,7 @@ public struct ZoneLifecycle: Sendable {
     }
 
     /// What would fail at the start fails now.
-    private func check(_ definition: ZoneDefinition, _ image: Image) throws(ZoneError) {
+    func check(_ definition: ZoneDefinition, _ image: Image) throws(ZoneError) {
         _ = try attemptingImage { () throws(ImageError) in try store.folders.images.layers(of: image) }
         let zone = definition.name
         _ = try SpecBuilder(
@@ -79,6 +79,12 @@ public struct ZoneLifecycle: Sendable {
                 .unsupported, "start: zone \(found.name) was made from the bundle \(bundle)",
                 hint: "'zonectl oci start \(found.name)' starts it")
         }
+        // What systemd has started it can stop, limit and depend on.
+        let units = SystemdUnits(store)
+        if case .stopped = found.state, let unit = units.unitToStart(found.name) {
+            try units.start(unit, found.name)
+            return found.name
+        }
         let claim = try store.lock(found.name)
         guard let (definition, adopted) = try prepareStart(claim) else { return claim.name }
         let zone = claim.name
@@ -88,7 +94,12 @@ public struct ZoneLifecycle: Sendable {
 
     /// Stops a zone and starts it again. Returns its name.
     public func restart(_ name: String, seconds: Int?) throws(ZoneError) -> String {
-        let zone = try store.find(name).name
+        let entry = try store.find(name)
+        let zone = entry.name
+        if seconds == nil, let unit = SystemdUnits.unit(running: entry.record) {
+            try SystemdUnits.restart(unit, zone)
+            return zone
+        }
         try ZoneControl(store.folders).stop(zone, seconds: seconds)
         return try start(zone)
     }
@@ -132,7 +143,7 @@ public struct ZoneLifecycle: Sendable {
         // Taken before anything can wait for them; in the child, whose they are.
         try KeeperProcess.start(named: zone) { report in
             do throws(ZoneError) {
-                let keeper = try self.begin(definition, image, claim, adopting: adopting, isSupervised: false)
+                let keeper = try self.begin(definition, image, claim, adopting: adopting, service: nil)
                 claim.unlock()
                 report.started()
                 return keeper.keep()
@@ -146,12 +157,12 @@ public struct ZoneLifecycle: Sendable {
     /// A keeper whose zone runs.
     private func begin(
         _ definition: ZoneDefinition, _ image: Image, _ claim: borrowing ZoneStore.Claim, adopting: ZoneRecord?,
-        isSupervised: Bool
+        service: KeeperService?
     ) throws(ZoneError) -> Keeper {
         let signals = try attempting("wait for signals") { () throws(SystemError) in
             try SignalQueue(Keeper.signalSet)
         }
-        var keeper = Keeper(store, definition, signals, isSupervised: isSupervised)
+        var keeper = Keeper(store, definition, signals, service: service)
         if let adopting {
             try keeper.adopt(adopting)
         } else {
@@ -162,6 +173,11 @@ public struct ZoneLifecycle: Sendable {
         }
         return keeper
     }
+
+    /// The exit status of `start --foreground` that tells systemd not to start the service again, whatever `Restart=` says:
+    /// the zone is gone, or somebody has stopped or killed it by zonectl. ``SystemdUnit`` names it in
+    /// `RestartPreventExitStatus=`.
+    public static let staysStopped: Int32 = 254
 
     /// Starts a zone and stays with it in the foreground, for a supervisor such as systemd, which is told when it runs and
     /// decides itself about the next start. Returns the zone's exit status, as a shell shows it.
@@ -174,7 +190,8 @@ public struct ZoneLifecycle: Sendable {
                 hint: "'zonectl stop \(claim.name)' ends it")
         }
         let image = try image(of: definition)
-        let keeper = try begin(definition, image, claim, adopting: adopted, isSupervised: true)
+        let service = try KeeperService.enter()
+        let keeper = try begin(definition, image, claim, adopting: adopted, service: service)
         drop(claim)
         return keeper.keep()
     }

@@ -30,6 +30,10 @@ struct ZoneStarter: Sendable {
         var restarts: Int64 = 0
         /// Whether ROOT/NAME is there already and holds what its keeper needs.
         var keepsFolder = false
+        /// The systemd unit whose process the keeper is, and the group that the zone gets in it, relative to the hierarchy's
+        /// root; nil for the group where all zones' are.
+        var unit: String?
+        var cgroup: String?
     }
 
     /// A zone that is ready to be cloned.
@@ -62,12 +66,12 @@ struct ZoneStarter: Sendable {
         let layers = try attemptingImage { () throws(ImageError) in try folders.images.layers(of: image) }
         let volatile = try circumstances.keepsFolder ? store.openVolatile(zone) : store.makeVolatile(zone)
 
-        let parent = folders.cgroupParent
+        let path = circumstances.cgroup ?? "\(folders.cgroupParent)/\(zone)"
         let terminalSize =
             definition.hasTerminal && !circumstances.isDetached ? Terminal.size(of: 0) ?? Terminal.size(of: 1) : nil
         let builder = SpecBuilder(
             definition: definition, image: image.configuration.config ?? .init(),
-            volatile: folders.volatile(zone), persistent: folders.persistent(zone), cgroupsPath: "/\(parent)/\(zone)",
+            volatile: folders.volatile(zone), persistent: folders.persistent(zone), cgroupsPath: "/\(path)",
             report: report)
         var spec = try builder.spec(windowSize: terminalSize)
         let layout = try attempting("find the control groups") { () throws(SystemError) in try CGroupLayout.ofHost() }
@@ -75,7 +79,7 @@ struct ZoneStarter: Sendable {
         // An ordinary user can neither load a device filter nor make a device node.
         if Rootless.isInside { resources.devices = [] }
         var groups = try attempting("limit zone \(zone)") { () throws(SystemError) in
-            try CGroups.manager(layout, path: "\(parent)/\(zone)", for: resources)
+            try CGroups.manager(layout, path: path, for: resources)
         }
 
         var record = try newRecord(definition, image.name, spec, groups, circumstances)
@@ -154,6 +158,7 @@ struct ZoneStarter: Sendable {
         record.keeper = try attempting("find out who runs") { () throws(SystemError) in try RecordedProcess(getpid()) }
         record.isDetached = circumstances.isDetached
         record.restarts = circumstances.restarts
+        record.unit = circumstances.unit
         let now = Int64(time(nil))
         record.created = definition.created ?? now
         record.started = now

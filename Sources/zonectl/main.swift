@@ -20,6 +20,7 @@ enum Main {
             let words = try words()
             StandardStream.closeOthers(keeping: EngineOption.preserved(words))
             let program = zn_arguments()[0].flatMap { String(validatingCString: $0) } ?? ""
+            if UnitGenerator.isCalled(by: program) { return UnitGenerator.run(words) }
             if EngineFace.isCalled(by: program) { return EngineFace.run(words[...], program) }
             return try dispatch(words[...], program)
         } catch {

@@ -12,6 +12,7 @@ enum CommandTable {
         WaitCommand.command, RenameCommand.command, RemoveCommand.command,
         ListCommand.command, PsCommand.command, InspectCommand.command, SetCommand.command, LogsCommand.command,
         EventsCommand.command, StatsCommand.command, TopCommand.command, MetricsCommand.command,
+        UnitCommand.command, EnableCommand.enable, EnableCommand.disable, ApplyCommand.command,
         ImageListCommand.command, ImageImportCommand.command, ImageRemoveCommand.command,
         DoctorCommand.command, SchemaCommand.command, VersionCommand.command, HelpCommand.command,
         CompletionCommand.command, CompleteCommand.command,

@@ -6,11 +6,15 @@ import ZoneRuntime
 
 /// `zonectl inspect NAME…`
 enum InspectCommand {
+    static let asDefinition = Option.flag(
+        "as-definition", nil, "Show only what the zones are, as 'zonectl apply' takes it")
+
     static let command = Command(
         names: ["inspect"], group: .look, operands: "NAME…", summary: "Show all that is known of zones, as JSON",
-        options: [], needsRoot: false
+        options: [asDefinition], needsRoot: false
     ) { (arguments, context) throws(ZoneError) in
         let store = context.store
+        if arguments.flag(asDefinition) { return try showDefinitions(arguments.operands, store) }
         let status = try forEach(arguments.operands) { (name) throws(ZoneError) in
             let entry = try store.find(name)
             return try ZoneView(entry, context.folders).detailed(
@@ -20,6 +24,24 @@ enum InspectCommand {
         }
         try Output.json(status.results)
         return status.exitCode
+    }
+
+    private static func showDefinitions(_ names: [String], _ store: ZoneStore) throws(ZoneError) -> Int32 {
+        let (definitions, status) = try forEach(names) { (name) throws(ZoneError) in
+            let entry = try store.find(name)
+            guard let definition = try store.definition(of: entry.name) else {
+                throw ZoneError(
+                    .unsupported,
+                    "inspect: zone \(entry.name) has no definition: it is an engine's, or its making was interrupted")
+            }
+            return definition.asWritten
+        }
+        if let only = definitions.first, definitions.count == 1 {
+            try Output.write(only.serialized(pretty: true))
+        } else if !definitions.isEmpty {
+            try Output.json(definitions)
+        }
+        return status
     }
 
     /// Does something with each name; errors are reported and the rest goes on.

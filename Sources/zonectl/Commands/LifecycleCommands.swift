@@ -30,17 +30,45 @@ enum StartCommand {
     static let foreground = Option.flag(
         "foreground", nil, "Stay with the zone, for a supervisor such as systemd, which decides about restarts")
 
+    static let boot = Option.flag(
+        "boot", nil, "Start the zones whose restart policy is always or unless-stopped, as when the host starts")
+
+    private static func startForBoot(_ arguments: Arguments, _ lifecycle: ZoneLifecycle) throws(ZoneError) -> Int32 {
+        guard arguments.operands.isEmpty, !arguments.flag(foreground) else {
+            throw ZoneError(.invalid, "start --boot takes no names: the zones' restart policies say which")
+        }
+        var status: Int32 = 0
+        try lifecycle.startForBoot { (name) in
+            // Who starts zones with the host need not read what was started.
+            try? Output.write(name + "\n")
+        } fail: { error in
+            Output.report(error)
+            status = error.exitCode
+        }
+        return status
+    }
+
     static let command = Command(
         names: ["start"], group: .run, operands: "NAME…", summary: "Start stopped zones in the background",
         details: "A zone that runs is left alone, but gets a new keeper if its own was killed.",
-        options: [foreground], entersZone: true
+        options: [foreground, boot], entersZone: true
     ) { (arguments, context) throws(ZoneError) in
         let lifecycle = ZoneLifecycle(context.folders)
+        if arguments.flag(boot) { return try startForBoot(arguments, lifecycle) }
         if arguments.flag(foreground) {
             guard let name = arguments.operands.first, arguments.operands.count == 1 else {
                 throw ZoneError(.invalid, "start --foreground takes the name of one zone")
             }
-            return try lifecycle.startSupervised(name)
+            // What the administrator has written since the last start.
+            if let zone = try DefinitionFolder.zone(name, context.folders) {
+                let outcome = try lifecycle.apply(zone.definition, restarts: false, dryRun: false)
+                if outcome != .unchanged { Output.report("zone \(name) is now as its definition file says") }
+            }
+            do throws(ZoneError) { return try lifecycle.startSupervised(name) } catch {
+                guard error.code == .notFound else { throw error }
+                Output.report(error)
+                return ZoneLifecycle.staysStopped
+            }
         }
         return try InspectCommand.forEach(arguments.operands) { (name) throws(ZoneError) in
             try Output.write(try lifecycle.start(name) + "\n")
@@ -91,7 +119,8 @@ enum WaitCommand {
     static let command = Command(
         names: ["wait"], group: .run, operands: "NAME…",
         summary: "Wait until zones have ended, and print their exit statuses",
-        details: "A zone that is started again by its restart policy has not ended. \"unknown\" stands for a zone whose end nobody saw.",
+        details:
+            "A zone that is started again by its restart policy has not ended. \"unknown\" stands for a zone whose end nobody saw.",
         options: [], needsRoot: false
     ) { (arguments, context) throws(ZoneError) in
         try InspectCommand.forEach(arguments.operands) { (name) throws(ZoneError) in

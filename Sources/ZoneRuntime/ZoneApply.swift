@@ -1,0 +1,96 @@
+// SPDX-License-Identifier: Apache-2.0
+// SPDX-FileCopyrightText: ZoneRuntime authors
+
+import Images
+import LinuxSystem
+
+/// What `apply` did, or would do.
+public enum ApplyOutcome: Sendable, Equatable {
+    case created
+    case unchanged
+    /// Names of the members that differ. `restarts`: the zone was, or would be, stopped and started again.
+    case changed([String], restarts: Bool)
+}
+
+extension ZoneLifecycle {
+    /// Members that a zone in the background reads again when they matter, so that they change while it runs.
+    ///
+    /// Limits belong here, too, as soon as they go through the zone's groups.
+    private static let liveMembers = ["restart", "stopSignal", "stopTimeout"]
+
+    /// Makes a zone what its definition says: one that is not there is made, one that is stopped is changed for its next
+    /// start, what can change in a running zone is changed. What cannot is an error, unless it may be restarted
+    /// (`restarts`). `dryRun` does nothing.
+    public func apply(_ wanted: ZoneDefinition, restarts: Bool, dryRun: Bool) throws(ZoneError) -> ApplyOutcome {
+        do throws(DefinitionFault) { try wanted.verify() } catch {
+            throw ZoneError(.invalid, "zone \(wanted.name): \(error.detail)", hint: error.hint)
+        }
+        let name = wanted.name
+        guard try store.isTaken(name) else {
+            if !dryRun { _ = try create(wanted, name: name) }
+            return .created
+        }
+        let entry = store.entry(name)
+        if let bundle = entry.record?.bundle {
+            throw ZoneError(.exists, "apply: name \"\(name)\" is taken by a container of the bundle \(bundle)")
+        }
+        let claim = try store.lock(name)
+        guard let former = try store.definition(of: name) else {
+            throw ZoneError(
+                .wrongState, "apply: the making of zone \(name) was interrupted",
+                hint: "'zonectl rm -f \(name)' removes what there is of it")
+        }
+        let next = try resolved(wanted, former)
+        let members = next.differences(from: former)
+        if members.isEmpty { return .unchanged }
+        let state = store.entry(name).state
+        var isRestart = false
+        switch state {
+        case .stopped: break
+        case .running, .paused, .restarting:
+            isRestart = !members.allSatisfy { ZoneLifecycle.liveMembers.contains($0) }
+            if isRestart, !restarts {
+                throw ZoneError(
+                    .wrongState,
+                    "apply: zone \(name) is \(state.word), and cannot change meanwhile: \(members.joined(separator: ", "))",
+                    hint: "stop it first, or give --restart")
+            }
+        case .creating, .created, .damaged: _ = try state.runningProcess(for: "apply", of: name)
+        }
+        if dryRun { return .changed(members, restarts: isRestart) }
+        if !isRestart { try replace(next, claim) }
+        drop(claim)
+        if isRestart { try restart(with: next) }
+        try SystemdUnits(store).refresh(next)
+        return .changed(members, restarts: isRestart)
+    }
+
+    /// What is kept of the zone as it is; the image where another one is meant.
+    private func resolved(_ wanted: ZoneDefinition, _ former: ZoneDefinition) throws(ZoneError) -> ZoneDefinition {
+        var next = wanted
+        next.created = former.created
+        next.imageDigest = former.imageDigest
+        if wanted.image != former.image {
+            let image = try attemptingImage { () throws(ImageError) in try store.folders.images.find(wanted.image) }
+            next.image = image.name
+            // The same name goes on to mean the image that the zone was made from.
+            if image.name != former.image { next.imageDigest = image.digest }
+        }
+        return next
+    }
+
+    private func replace(_ next: ZoneDefinition, _ claim: borrowing ZoneStore.Claim) throws(ZoneError) {
+        try check(next, try image(of: next))
+        try store.write(next, in: claim.persistent)
+    }
+
+    private func restart(with next: ZoneDefinition) throws(ZoneError) {
+        // Before anything is stopped.
+        try check(next, try image(of: next))
+        try ZoneControl(store.folders).stop(next.name, seconds: nil)
+        let claim = try store.lock(next.name)
+        try replace(next, claim)
+        drop(claim)
+        _ = try start(next.name)
+    }
+}
