@@ -143,10 +143,10 @@ def test_power_off_inside(zone_host, boot):
 
 
 def test_in_the_foreground(zone_host):
-    table = zone_host.path("inittab", "::once:/bin/poweroff\n")
+    table = zone_host.path("inittab", "::once:/sbin/poweroff\n")
     result = zone_host.run("run", "--rm", "-v", f"{table}:/etc/inittab:ro", zone_host.image, "init")
     result.exits(0)
-    table = zone_host.path("inittab-again", "::once:/bin/reboot\n")
+    table = zone_host.path("inittab-again", "::once:/sbin/reboot\n")
     result = zone_host.run("run", "--rm", "-v", f"{table}:/etc/inittab:ro", zone_host.image, "init")
     result.exits(133).says("boot again")
 
@@ -192,11 +192,11 @@ def test_groups_are_the_zones_own(zone_host, boot):
         assert int(file.read()) == 200 << 20
     # What an init does: then nothing can be put into the root of its groups, and exec still works.
     inside(zone_host, name, "mkdir /sys/fs/cgroup/all; for p in $(cat /sys/fs/cgroup/cgroup.procs); do"
-           " echo $p >/sys/fs/cgroup/all/cgroup.procs; done; for c in $(cat /sys/fs/cgroup/cgroup.controllers); do"
+           " echo $p >/sys/fs/cgroup/all/cgroup.procs; done 2>/dev/null; for c in $(cat /sys/fs/cgroup/cgroup.controllers); do"
            " echo +$c >/sys/fs/cgroup/cgroup.subtree_control; done; true")
     assert inside(zone_host, name, "grep ^0: /proc/self/cgroup") == "0::/all\n"
     # Of a zone that is no machine they are read-only.
-    zone_host.zone("mkdir /sys/fs/cgroup/own || mkdir /sys/fs/cgroup/unified/own").check(True, "").says("read-only")
+    zone_host.zone("mkdir /sys/fs/cgroup/own || mkdir /sys/fs/cgroup/unified/own").says("read-only")
 
 
 # Logging in
@@ -213,11 +213,11 @@ def test_shell_logs_in(zone_host, boot, users):
     name = boot(*users, "-e", "SECRET=1")
     result = zone_host.run("shell", name, "echo $HOME $USER $SHELL $(pwd) $SECRET $0; id -un").ok()
     assert result.lines == ["/root root /bin/sh /root /bin/sh", "root"]
-    result = zone_host.run("shell", "-u", "ann", name, "echo", "$HOME $LOGNAME $(pwd)").ok(
+    zone_host.run("shell", "-u", "ann", name, "echo", "$HOME $LOGNAME $(pwd)").ok(
         stdout="/home/ann ann /home/ann\n"
     )
     zone_host.run("shell", "-u", "1000", name, "id -u").ok(stdout="1000\n")
-    zone_host.run("shell", name, stdin="echo one; exit 7\n").exits(7).check(True, "")
+    zone_host.run("shell", name, stdin="echo one; exit 7\n").exits(7)
     zone_host.run("shell", "-u", "carl", name).fails(125, "no user", "carl")
     zone_host.run("shell", "-u", "bob", name).fails(127, "no /bin/rc", "exec")
     zone_host.run("shell", "-u", "ann:users", name).fails(125, "group")
