@@ -29,8 +29,9 @@ struct OverlayRoot {
         _ descriptors: inout DescriptorBag
     ) throws(ZoneError) -> RootPlan {
         do throws(SystemError) {
-            try folder.makeDirectory("upper", mode: 0o755)
-            try folder.makeDirectory("work", mode: 0o700)
+            // There already where the zone ran before.
+            try folder.ensureDirectory("upper", mode: 0o755)
+            try folder.ensureDirectory("work", mode: 0o700)
         } catch {
             throw ZoneError("make the folders of the zone's changes", error)
         }
