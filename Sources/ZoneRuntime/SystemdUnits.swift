@@ -244,11 +244,12 @@ public struct SystemdUnits: Sendable {
 
     private func removeFiles(_ zone: String) throws(ZoneError) {
         do throws(SystemError) {
-            try remove(SystemdUnit.name(of: zone), in: "\(folder)/\(SystemdUnits.wants)")
             try removeDropIn(zone)
             if let text = try? readHostFile(fragment(zone), limit: 1 << 20), text.starts(with: SystemdUnit.mark.utf8) {
                 try remove(SystemdUnit.name(of: zone), in: folder)
             }
+            // Last: as long as it is there the zone counts as enabled, and this can be done again.
+            try remove(SystemdUnit.name(of: zone), in: "\(folder)/\(SystemdUnits.wants)")
         } catch {
             throw ZoneError("remove the unit of zone \(zone)", error)
         }

@@ -263,7 +263,7 @@ def test_round_trip(zone_host):
         ('{"name": "NAME", "image": "busybox", "cpus": 1,\n"burst": "1s"}', ('line 2: "burst"', "above the quota")),
         ('{"name": "NAME", "image": "busybox",\n"mounts": ["/nothing-there:/x"]}', ('line 2: "mounts[0]"', "No such file")),
         ('[{"name": "NAME", "image": "busybox"},\n{"name": "NAME-2", "imag": "busybox"}]', ("line 2", '"image"?')),
-        ('{"name": "NAME", "image": "nothing"}', ("no image",)),
+        ('{"name": "NAME", "image": "nothing"}', ("not in the store",)),
         ("\x00", ("line 1",)),
         ('{"name": "NAME", "image": "busybox", "health": {"command": "x", "retires": 1}}', ('"health.retires"', '"retries"')),
     ],

@@ -71,8 +71,7 @@ struct DefinitionFile {
         let line = JSON.line(of: fault.path, in: bytes)
         let key = fault.path.reduce(into: "") { text, step in
             switch step {
-            case .name(let name):
-                text += (text.isEmpty || text.hasSuffix("]") && !text.hasPrefix("[") ? "" : ".") + name
+            case .name(let name): text += (text.isEmpty ? "" : ".") + name
             case .index(let index): text += text.isEmpty ? "" : "[\(index)]"
             }
         }
