@@ -60,7 +60,8 @@ enum AttachMessage: Sendable, Equatable {
         case (.output, _): self = .output(Array(rest))
         case (.error, _): self = .error(Array(rest))
         case (.ended, 5):
-            let code = UInt32(AttachMessage.number(rest, start + 1)) << 16 | UInt32(AttachMessage.number(rest, start + 3))
+            let code =
+                UInt32(AttachMessage.number(rest, start + 1)) << 16 | UInt32(AttachMessage.number(rest, start + 3))
             self = .ended(Int32(bitPattern: code), isLast: rest[start] != 0)
         default: return nil
         }

@@ -121,10 +121,14 @@ extension Keeper {
         for source in KeeperStreams.Source.allCases {
             var server = self.server.take()
             var rounds = 0
-            while rounds < 4096, streams.read(source, { bytes in
-                log.append(bytes, source)
-                server?.send(bytes, from: source)
-            }) { rounds += 1 }
+            while rounds < 4096,
+                streams.read(
+                    source,
+                    { bytes in
+                        log.append(bytes, source)
+                        server?.send(bytes, from: source)
+                    })
+            { rounds += 1 }
             self.server = server
         }
         log.finish()

@@ -105,7 +105,8 @@ import ZoneRuntime
         // Signals reach a user's zones from outside of their namespaces only.
         #expect(
             Set(free) == [
-                "ls", "ps", "inspect", "logs", "events", "wait", "rename", "kill", "stop", "image ls", "version", "help",
+                "ls", "ps", "inspect", "logs", "events", "wait", "rename", "kill", "stop", "image ls", "version",
+                "help",
                 "stats", "top", "metrics", "schema", "doctor", "completion", "__complete",
             ])
     }

@@ -26,7 +26,9 @@ enum SetCommand {
         change.restart = try arguments.value(SupervisionOptions.restart).map(SupervisionOptions.policy)
         change.isForced = arguments.flag(force)
         let settings = ZoneSettings(context.folders)
-        if change.limits == LimitChange(), change.labels.isEmpty, change.restart == nil { return try show(settings, arguments) }
+        if change.limits == LimitChange(), change.labels.isEmpty, change.restart == nil {
+            return try show(settings, arguments)
+        }
         if arguments.flag(json) {
             throw ZoneError(.invalid, "--json is for showing limits", hint: "leave out the options that change some")
         }
@@ -45,7 +47,9 @@ enum SetCommand {
         guard let option = refused.first(where: { arguments.value($0) != nil }) else { return }
         throw ZoneError(
             .invalid, "set: --\(option.name) takes effect only when a zone is made",
-            hint: "limits, labels and the restart policy can be changed; for another --\(option.name) make a new zone with 'zonectl run'")
+            hint:
+                "limits, labels and the restart policy can be changed; for another --\(option.name) make a new zone with 'zonectl run'"
+        )
     }
 
     // MARK: Showing

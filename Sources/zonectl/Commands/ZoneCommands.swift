@@ -26,7 +26,8 @@ enum KillCommand {
 
 /// `zonectl stop NAME…`
 enum StopCommand {
-    static let time = Option.value("time", "t", "SECONDS", "How long to wait before killing (default: the zone's --stop-timeout, or 10)")
+    static let time = Option.value(
+        "time", "t", "SECONDS", "How long to wait before killing (default: the zone's --stop-timeout, or 10)")
 
     static let command = Command(
         names: ["stop"], group: .run, operands: "NAME…",
