@@ -86,6 +86,12 @@ public struct SystemdUnits: Sendable {
         isLive && isEnabled(zone) ? SystemdUnit.name(of: zone) : nil
     }
 
+    /// The unit that may start a zone that is stopped, be it any moment: the one that ran it last, or its own.
+    func unitToStop(_ entry: ZoneStore.Entry) -> String? {
+        if let unit = entry.record?.unit, entry.record?.bundle == nil, Systemd.isRunning { return unit }
+        return unitToStart(entry.name)
+    }
+
     /// The unit that runs a zone.
     static func unit(running record: ZoneRecord?) -> String? {
         guard let record, record.bundle == nil, let unit = record.unit, record.keeper.isAlive, Systemd.isRunning else {

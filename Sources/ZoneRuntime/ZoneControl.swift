@@ -35,7 +35,11 @@ public struct ZoneControl: Sendable {
     /// definition says, or 10. Returns once the zone has ended; a zone that is stopped already is fine.
     public func stop(_ name: String, seconds: Int?) throws(ZoneError) {
         let entry = try store.find(name)
-        if case .stopped = entry.state { return }
+        if case .stopped = entry.state {
+            // systemd may be about to start it again.
+            if let unit = SystemdUnits(store).unitToStop(entry) { try SystemdUnits.stop(unit, entry.name) }
+            return
+        }
         let unit = SystemdUnits.unit(running: entry.record)
         if let unit {
             // systemd must know that this end is no failure. It asks the keeper, which asks the zone.

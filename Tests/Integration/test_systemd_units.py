@@ -212,7 +212,7 @@ def write(host, name, definition):
 def test_apply(zone_host):
     name = zone_host.name("web")
     zone_host.defer(zone_host.remove, name)
-    wanted = {"name": name, "image": "busybox", "command": ["sleep", "1000"], "memory": "32M", "labels": {"a": "b"}}
+    wanted = {"name": name, "image": "busybox", "command": ["sleep", "1000"], "memory": "32M", "stopTimeout": 0}
     file = write(zone_host, "web.json", wanted)
     zone_host.run("apply", "-f", file, "--dry-run").ok(f"{name}: would be created\n")
     assert zone_host.status(name) is None
