@@ -71,6 +71,7 @@ bench: build
 	@scripts/need-packages bench
 	@ZONECTL=$(CURDIR)/$(ZONECTL) Tests/Benchmarks/engine.py
 	@ZONECTL=$(CURDIR)/$(ZONECTL) Tests/Benchmarks/bench.py
+	@ZONECTL=$(CURDIR)/$(ZONECTL) Tests/Benchmarks/detached.py
 
 # Which functions lie side by side in the executable: anew after great changes to how a zone starts.
 order: build
