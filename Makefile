@@ -11,7 +11,7 @@ RELEASE := .build/static
 ZONECTL := .build/zonectl
 PYTEST  := /usr/bin/python3 -m pytest -p no:cacheprovider -rs -q
 
-.PHONY: all build run test test-units test-integration test-engines test-conformance test-vm fuzz images bench order check fmt man completions deb install uninstall clean tools packages
+.PHONY: all build run test test-units test-integration test-engines test-conformance test-vm fuzz images bench soak order check fmt man completions deb install uninstall clean tools packages
 
 all: build
 
@@ -71,6 +71,13 @@ bench: build
 	@scripts/need-packages bench
 	@ZONECTL=$(CURDIR)/$(ZONECTL) Tests/Benchmarks/engine.py
 	@ZONECTL=$(CURDIR)/$(ZONECTL) Tests/Benchmarks/bench.py
+	@ZONECTL=$(CURDIR)/$(ZONECTL) Tests/Benchmarks/detached.py
+
+# Zones under random use, MINUTES long; SEED=N for the commands of an earlier run.
+MINUTES ?= 30
+soak: build
+	@scripts/need-packages test
+	@ZONECTL=$(CURDIR)/$(ZONECTL) Tests/Soak/soak.py --minutes $(MINUTES) $(if $(SEED),--seed $(SEED))
 
 # Which functions lie side by side in the executable: anew after great changes to how a zone starts.
 order: build

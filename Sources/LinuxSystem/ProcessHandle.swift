@@ -53,9 +53,9 @@ public struct ProcessHandle: ~Copyable, Sendable {
         }
     }
 
-    /// How a process ended that is another's child and was open when it ended; `nil` where that is not known, or not yet:
-    /// before Linux 6.15, and before its parent has waited for it.
-    public func exitStatusOfOther() -> ExitStatus? {
+    /// How a process ended that is another's child and was open when it ended; `nil` before Linux 6.15, and before its
+    /// parent has waited for it.
+    func reapedStatus() -> ExitStatus? {
         var status: CInt = 0
         switch zn_pidfd_exit(raw, &status) {
         case 1: return .exited(status)

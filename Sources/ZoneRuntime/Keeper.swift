@@ -258,11 +258,11 @@ struct Keeper: ~Copyable {
         }
     }
 
-    /// `false` when the zone is another keeper's by now.
+    /// `false` when the zone is another keeper's by now, or was stopped since the wait was over.
     private mutating func startOnce() throws(ZoneError) -> Bool {
         let claim = try store.lock(name)
         guard let current = try store.record(of: name), current.keeper == record.keeper,
-            let definition = try store.definition(of: name)
+            !store.isToStayStopped(name), let definition = try store.definition(of: name)
         else { return false }
         self.definition = definition
         let image = try ZoneLifecycle(store).image(of: definition)

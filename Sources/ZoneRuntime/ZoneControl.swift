@@ -34,7 +34,7 @@ public struct ZoneControl: Sendable {
     /// Asks the zone's first process to end, and kills the zone after `seconds` without success; `nil`: as the zone's
     /// definition says, or 10. Returns once the zone has ended; a zone that is stopped already is fine.
     public func stop(_ name: String, seconds: Int?) throws(ZoneError) {
-        let entry = try store.find(name)
+        let entry = try started(try store.find(name))
         if case .stopped = entry.state {
             // systemd may be about to start it again.
             if let unit = SystemdUnits(store).unitToStop(entry) { try SystemdUnits.stop(unit, entry.name) }
@@ -52,10 +52,10 @@ public struct ZoneControl: Sendable {
         let process = try entry.state.livingProcess(for: "stop", of: entry.name)
         let handle: ProcessHandle
         do throws(SystemError) { handle = try ProcessHandle(pid: process.pid) } catch {
-            if error.errno == .noProcess { return }
+            if error.errno == .noProcess { return settle(entry) }
             throw ZoneError("stop zone \(entry.name)", error)
         }
-        guard process.isAlive else { return }
+        guard process.isAlive else { return settle(entry) }
         let definition = entry.record?.bundle == nil ? try store.definition(of: entry.name) : nil
         let signal = stopSignal(definition)
         EventLog(store.folders).record(.stop, zone: entry.name, ["signal": String(signal)])
@@ -78,13 +78,22 @@ public struct ZoneControl: Sendable {
             hint: "its first process may hang in the kernel: look at /proc/\(process.pid)/stack")
     }
 
+    /// The same zone, once the start is over that its keeper, or another `zonectl`, is just making.
+    private func started(_ entry: ZoneStore.Entry) throws(ZoneError) -> ZoneStore.Entry {
+        guard case .creating = entry.state, entry.record?.bundle == nil else { return entry }
+        // Who starts a zone has its lock.
+        drop(try store.lock(entry.name))
+        return try store.find(entry.name, exactly: true)
+    }
+
     /// Gives the `zonectl` that stays with the zone a moment to record the end, or to remove the zone if it was told so:
     /// who stops a zone may want its name again at once.
     private func settle(_ entry: ZoneStore.Entry) {
         for _ in 0..<200 {
             guard let keeper = entry.record?.keeper, keeper.isAlive else { return }
             // A record that cannot be read is for the next command to report.
-            guard let record = try? store.record(of: entry.name), record.phase == .running else { return }
+            guard let record = try? store.record(of: entry.name) else { return }
+            guard record.phase == .running || record.phase == .paused else { return }
             LinuxSystem.pause(milliseconds: 10)
         }
     }

@@ -29,6 +29,8 @@ extension ZoneDefinition {
         var copy = self
         copy.imageDigest = nil
         copy.created = nil
+        copy.initSystem = nil
+        copy.machineID = nil
         return copy
     }
 

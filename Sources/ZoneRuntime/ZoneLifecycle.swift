@@ -116,9 +116,13 @@ public struct ZoneLifecycle: Sendable {
         }
         switch entry.state {
         case .running, .paused:
+            // Of a `stop` or `kill` that another start was faster than: whoever starts a zone wants it to come back.
+            try store.noteStart(claim.persistent)
             if let record = entry.record, record.isDetached, !record.keeper.isAlive { return (definition, record) }
             return nil
-        case .restarting: return nil
+        case .restarting:
+            try store.noteStart(claim.persistent)
+            return nil
         case .creating, .created, .damaged: _ = try entry.state.runningProcess(for: "start", of: zone)
         case .stopped: break
         }

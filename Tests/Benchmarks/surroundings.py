@@ -8,6 +8,7 @@ new one, which a benchmark feels and nobody else).
 """
 
 import contextlib
+import copy
 import os
 import pathlib
 import re
@@ -68,17 +69,26 @@ class Meter:
     """Measures commands."""
 
     def __init__(self, folder):
+        self.before = []
         self.tool = str(compile_tool(HERE / "measure.c", folder))
 
-    def __call__(self, command, hides_unified=False, pid_file=None):
+    def behind(self, words):
+        """The same, executed by a command that is not measured."""
+        result = copy.copy(self)
+        result.before = words
+        return result
+
+    def __call__(self, command, hides_unified=False, pid_file=None, waits_for_word=False):
         """Returns wall and CPU seconds and the peak memory in KiB of a command, or of several with `::` between."""
         options = ["-u"] if hides_unified and os.path.ismount("/sys/fs/cgroup/unified") else []
+        if waits_for_word:
+            options += ["-s"]
         if pid_file:
             options += ["-p", str(pid_file)]
         # Not a pipe: what the command leaves running would hold it open.
         with tempfile.TemporaryFile(mode="w+", errors="replace") as said:
             done = subprocess.run(
-                [self.tool, *options, *command], stdin=subprocess.DEVNULL, stdout=subprocess.DEVNULL, stderr=said)
+                [*self.before, self.tool, *options, *command], stdin=subprocess.DEVNULL, stdout=subprocess.DEVNULL, stderr=said)
             said.seek(0)
             errors = said.read()
         match = re.search(r"^measured (\d+) (\d+) (\d+)$", errors, re.M)

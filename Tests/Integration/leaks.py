@@ -122,6 +122,8 @@ class LeakCheck:
         cmdline = read(f"/proc/{pid}/cmdline").replace("\0", " ").strip()
         if self.folder in cmdline or cmdline.startswith(f"zonectl: {self.prefix}"):
             return f"command line {cmdline!r}"
+        if cmdline.startswith(f"zonectl: {self.prefix}"):
+            return f"keeper, command line {cmdline!r}"
         groups = read(f"/proc/{pid}/cgroup")
         if f"/{self.prefix}" in groups or any(f"/{parent}/" in groups for parent in self.parents):
             return f"in a group of the test, command {cmdline!r}"

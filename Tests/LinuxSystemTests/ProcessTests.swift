@@ -42,10 +42,24 @@ import Testing
         let process = try start("exit 0")
         #expect(try process.waitUntilEnded(milliseconds: 10_000))
         #expect(try ProcessStatus(of: process.pid).isZombie)
+        #expect(process.exitStatusOfOther() == .exited(0))
         #expect(try process.poll() == .exited(0))
         let error = #expect(throws: SystemError.self) { _ = try ProcessStatus(of: process.pid) }
         #expect(error.map { [.noEntry, .noProcess].contains($0.errno) } == true)
         #expect(throws: SystemError.self) { _ = try ProcessHandle(pid: process.pid) }
+    }
+
+    @Test func anotherOnesChildTellsHowItEndedBeforeItIsReaped() throws {
+        let ended = try start("exit 42")
+        #expect(try ended.waitUntilEnded(milliseconds: 10_000))
+        #expect(ended.exitStatusOfOther() == .exited(42))
+        _ = try ended.wait()
+        let killed = try start("exec sleep 100")
+        #expect(killed.exitStatusOfOther() == nil)
+        try killed.signal(SIGKILL)
+        #expect(try killed.waitUntilEnded(milliseconds: 10_000))
+        #expect(killed.exitStatusOfOther() == .signalled(9))
+        _ = try killed.wait()
     }
 
     @Test func readsAStatus() throws {

@@ -90,7 +90,8 @@ import ZoneRuntime
 
     /// CStart.c looks for run and exec before the C library starts; the others execute zonectl again.
     @Test func whatEntersAZone() {
-        #expect(CommandTable.all.filter(\.entersZone).map(\.name).sorted() == ["exec", "restart", "run", "start"])
+        #expect(CommandTable.all.filter(\.entersZone).map(\.name).sorted() 
+                == ["apply", "exec", "restart", "run", "shell", "start"])
     }
 
     @Test func whatBelongsToTheZonesProgramIsNotParsed() throws {
@@ -107,7 +108,7 @@ import ZoneRuntime
             Set(free) == [
                 "ls", "ps", "inspect", "logs", "events", "wait", "rename", "kill", "stop", "image ls", "version",
                 "help",
-                "stats", "top", "metrics", "schema", "doctor", "completion", "__complete",
+                "unit", "stats", "top", "metrics", "schema", "doctor", "completion", "__complete",
             ])
     }
 

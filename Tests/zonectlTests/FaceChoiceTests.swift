@@ -16,9 +16,9 @@ import Testing
     }
 
     @Test(arguments: [
-        "create x", "start x", "state web", "delete -f web", "features", "spec", "checkpoint x", "restore x",
+        "create -b . x", "start pod", "state web", "delete -f web", "features", "spec", "checkpoint x", "restore x",
         "update --memory 1G web", "events pod", "events --stats web", "events --interval 1s web",
-        "events --interval=1s", "pause web", "resume web", "ps web", "ps --format json web", "ps web -ef", "ps -f json",
+        "events --interval=1s", "pause pod", "resume pod", "ps web", "ps --format json web", "ps web -ef", "ps -f json",
         "list",
         "list -q", "list -f json",
     ])
