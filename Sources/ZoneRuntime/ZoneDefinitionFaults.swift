@@ -35,7 +35,7 @@ extension ZoneDefinition {
     }
 
     /// Members that are not written by people.
-    public static let madeMembers = ["imageDigest", "created"]
+    public static let madeMembers = ["imageDigest", "created", "initSystem", "machineID"]
 
     /// Makes sure of what the types alone do not say: values that make sense, and sense together.
     public func verify() throws(DefinitionFault) {

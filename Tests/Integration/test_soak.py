@@ -2,11 +2,13 @@
 # SPDX-FileCopyrightText: ZoneRuntime authors
 """Half a minute of `make soak`."""
 
+import pathlib
 import os
 import subprocess
 import sys
 
-from conftest import REPOSITORY
+REPOSITORY = pathlib.Path(__file__).resolve().parents[2]
+
 
 # The same commands each time; the moments differ.
 SEED = "7"
