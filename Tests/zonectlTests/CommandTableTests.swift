@@ -90,7 +90,8 @@ import ZoneRuntime
 
     /// CStart.c looks for run and exec before the C library starts; the others execute zonectl again.
     @Test func whatEntersAZone() {
-        #expect(CommandTable.all.filter(\.entersZone).map(\.name).sorted() 
+        #expect(
+            CommandTable.all.filter(\.entersZone).map(\.name).sorted()
                 == ["apply", "exec", "restart", "run", "shell", "start"])
     }
 
