@@ -37,8 +37,13 @@ extension CGroupFiles {
     /// Version 2 takes an empty list for "as above"; version 1 has to be told what that is.
     fileprivate func resetSet(_ file: String, isUnified: Bool) throws(SystemError) {
         if !exists(file) { return }
-        if isUnified { return try write(file, "\n") }
         guard let slash = path.lastIndex(of: "/") else { return }
-        try write(file, try CGroupFiles(String(path[..<slash])).read(file))
+        let parent = try CGroupFiles(String(path[..<slash]))
+        if !isUnified { return try write(file, try parent.read(file)) }
+        do throws(SystemError) { try write(file, "\n") } catch {
+            // Some kernels refuse that to a group with processes in it (Linux 6.1): then all that there are.
+            guard error.errno == .noSpace else { throw error }
+            try write(file, try parent.read("\(file).effective"))
+        }
     }
 }
