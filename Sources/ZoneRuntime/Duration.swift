@@ -1,61 +1,73 @@
 // SPDX-License-Identifier: Apache-2.0
 // SPDX-FileCopyrightText: ZoneRuntime authors
 
-/// Lengths of time as people write them.
+/// Lengths of time as people write them, and Go's `time.ParseDuration`: `500us`, `50ms`, `10s`, `1m30s`, `1.5h`, `2d`.
+/// Each function returns nil for anything else and for what Int64 cannot hold, and drops what is less than its unit.
 public enum Duration {
-    /// Reads `500ms`, `10s`, `1m30s`, `2h`, `1.5s`, as Go's `time.ParseDuration` and docker do; a number alone is
-    /// seconds. Milliseconds, rounded up to one where anything was said; `nil` for anything else.
+    /// A number alone is seconds.
     public static func milliseconds(_ text: String) -> Int64? {
-        microseconds(text).map { $0 / 1000 + ($0 % 1000 > 0 ? 1 : 0) }
+        nanoseconds(text, plainUnit: 1_000_000_000).map { $0 / 1_000_000 }
     }
 
-    /// The same in microseconds.
+    /// A number alone is refused: it could be of any unit.
     public static func microseconds(_ text: String) -> Int64? {
-        var rest = Array(text.utf8)[...]
-        if rest.isEmpty { return nil }
-        var sum: Int64 = 0
-        while !rest.isEmpty {
-            guard let (value, thousandths) = number(&rest), let unit = unit(&rest, isWhole: sum == 0) else {
-                return nil
-            }
-            let (whole, overflow) = value.multipliedReportingOverflow(by: unit)
-            let (part, overflowOfPart) = thousandths.multipliedReportingOverflow(by: unit)
-            let (total, overflowOfSum) = whole.addingReportingOverflow(part / 1000)
-            let (next, overflowOfAll) = sum.addingReportingOverflow(total)
-            if overflow || overflowOfPart || overflowOfSum || overflowOfAll { return nil }
-            sum = next
-        }
-        return sum
+        nanoseconds(text).map { $0 / 1000 }
     }
 
-    /// A number with up to three digits behind the point: whole and thousandths.
-    private static func number(_ rest: inout ArraySlice<UInt8>) -> (Int64, Int64)? {
+    /// The same in nanoseconds.
+    public static func nanoseconds(_ text: String) -> Int64? {
+        nanoseconds(text, plainUnit: nil)
+    }
+
+    /// `plainUnit`: nanoseconds that a number counts which stands alone.
+    private static func nanoseconds(_ text: String, plainUnit: UInt64?) -> Int64? {
+        var rest = Array(text.utf8)[...]
+        var sum: UInt64 = 0
+        var isFirst = true
+        repeat {
+            guard let (whole, billionths) = number(&rest) else { return nil }
+            let letters = rest.prefix { !isDigit($0) && $0 != UInt8(ascii: ".") }
+            rest = rest.dropFirst(letters.count)
+            let isPlain = letters.isEmpty && isFirst && rest.isEmpty
+            guard let unit = isPlain ? plainUnit : unit(String(decoding: letters, as: UTF8.self)) else { return nil }
+            isFirst = false
+            let (product, overflow) = whole.multipliedReportingOverflow(by: unit)
+            // Exact, and less than a unit.
+            let part = UInt64(1_000_000_000).dividingFullWidth(billionths.multipliedFullWidth(by: unit)).quotient
+            let (length, overflowOfPart) = product.addingReportingOverflow(part)
+            let (total, overflowOfSum) = sum.addingReportingOverflow(length)
+            if overflow || overflowOfPart || overflowOfSum { return nil }
+            sum = total
+        } while !rest.isEmpty
+        return Int64(exactly: sum)
+    }
+
+    /// A number with digits on both sides of its point, if it has one; those behind the ninth are dropped.
+    private static func number(_ rest: inout ArraySlice<UInt8>) -> (whole: UInt64, billionths: UInt64)? {
         let digits = rest.prefix { isDigit($0) }
         rest = rest.dropFirst(digits.count)
-        var fraction: [UInt8] = []
-        if rest.first == UInt8(ascii: ".") {
-            fraction = Array(rest.dropFirst().prefix { isDigit($0) })
-            rest = rest.dropFirst(1 + fraction.count)
-            if fraction.isEmpty || fraction.count > 3 { return nil }
+        guard let whole = UInt64(String(decoding: digits, as: UTF8.self)) else { return nil }
+        if rest.first != UInt8(ascii: ".") { return (whole, 0) }
+        let fraction = rest.dropFirst().prefix { isDigit($0) }
+        rest = rest.dropFirst(1 + fraction.count)
+        if fraction.isEmpty { return nil }
+        var billionths: UInt64 = 0
+        for index in 0..<9 {
+            let digit = index < fraction.count ? fraction[fraction.startIndex + index] - 0x30 : 0
+            billionths = billionths * 10 + UInt64(digit)
         }
-        guard !digits.isEmpty, let whole = Int64(String(decoding: digits, as: UTF8.self)) else { return nil }
-        let padded = fraction + [UInt8](repeating: UInt8(ascii: "0"), count: 3 - fraction.count)
-        return (whole, Int64(String(decoding: padded, as: UTF8.self)) ?? 0)
+        return (whole, billionths)
     }
 
-    private static func unit(_ rest: inout ArraySlice<UInt8>, isWhole: Bool) -> Int64? {
-        let letters = rest.prefix { !isDigit($0) && $0 != UInt8(ascii: ".") }
-        rest = rest.dropFirst(letters.count)
-        switch String(decoding: letters, as: UTF8.self) {
-        case "us": return 1
-        case "ms": return 1000
-        case "s": return 1_000_000
-        case "m": return 60_000_000
-        case "h": return 3_600_000_000
-        case "d": return 86_400_000_000
-        // Only where nothing else was said.
-        case "" where rest.isEmpty && isWhole: return 1_000_000
-        default: return nil
+    private static func unit(_ name: String) -> UInt64? {
+        switch name {
+        case "us", "µs": 1000
+        case "ms": 1_000_000
+        case "s": 1_000_000_000
+        case "m": 60_000_000_000
+        case "h": 3_600_000_000_000
+        case "d": 86_400_000_000_000
+        default: nil
         }
     }
 

@@ -101,6 +101,8 @@ struct Keeper: ~Copyable {
         let folder = try store.openVolatile(name)
         do throws(SystemError) {
             process = try ProcessHandle(pid: found.process.pid)
+            // The number could have been given to another process between the look and the open, not after it.
+            guard found.process.isAlive else { throw SystemError("take over", name, .noProcess) }
             if !definition.hasTerminal { streams = try KeeperStreams(adopting: folder) }
             server = try AttachServer(in: folder)
         } catch {

@@ -18,7 +18,7 @@ extension PointInTime {
     /// which then is the caller's own; seconds since 1970, such as `1700000000.5`; or how long ago, such as `10m` or
     /// `1h30m`. `now` is in nanoseconds since 1970.
     public static func nanoseconds(_ text: String, now: Int64) -> Int64? {
-        if let seconds = Duration.seconds(text) { return seconds }
+        if let seconds = PlainSeconds.nanoseconds(text) { return seconds }
         if let ago = Duration.nanoseconds(text) {
             let (result, overflow) = now.subtractingReportingOverflow(ago)
             return overflow ? nil : result
@@ -63,10 +63,10 @@ extension PointInTime {
         return overflow || second ? nil : sum
     }
 
-    /// Numbers of seconds, and spans of time.
-    private enum Duration {
+    /// Numbers of seconds.
+    private enum PlainSeconds {
         /// `1700000000` or `1700000000.25`.
-        static func seconds(_ text: String) -> Int64? {
+        static func nanoseconds(_ text: String) -> Int64? {
             let parts = text.utf8.split(separator: UInt8(ascii: "."), omittingEmptySubsequences: false)
             guard parts.count <= 2, let first = parts.first, let whole = number(first) else { return nil }
             var scanner = TimeScanner(rest: [UInt8(ascii: ".")] + Array(parts.count == 2 ? parts[1] : ""[...].utf8))
@@ -74,35 +74,6 @@ extension PointInTime {
                 return parts.count == 1 ? inNanoseconds(whole, 0) : nil
             }
             return inNanoseconds(whole, fraction)
-        }
-
-        /// `90s`, `1h30m`, `2d`, `1.5h`.
-        static func nanoseconds(_ text: String) -> Int64? {
-            var rest = Array(text.utf8)[...]
-            var sum = 0.0
-            repeat {
-                let digits = rest.prefix { isDigit($0) || $0 == UInt8(ascii: ".") }
-                rest = rest.dropFirst(digits.count)
-                let unit = String(decoding: rest.prefix { $0 >= 0x61 && $0 <= 0x7A }, as: UTF8.self)
-                rest = rest.dropFirst(unit.utf8.count)
-                guard digits.count <= 15, let first = digits.first, isDigit(first), let last = digits.last,
-                    isDigit(last),
-                    let value = Double(String(decoding: digits, as: UTF8.self)), let factor = factor(unit)
-                else { return nil }
-                sum += value * factor
-            } while !rest.isEmpty
-            return sum < 0x1p62 ? Int64(sum) : nil
-        }
-
-        private static func factor(_ unit: String) -> Double? {
-            switch unit {
-            case "ms": 1e6
-            case "s": 1e9
-            case "m": 60e9
-            case "h": 3600e9
-            case "d": 86_400e9
-            default: nil
-            }
         }
 
         private static func number(_ digits: Substring.UTF8View) -> Int64? {

@@ -144,7 +144,6 @@ public struct ZoneLifecycle: Sendable {
         _ definition: ZoneDefinition, _ image: Image, _ claim: borrowing ZoneStore.Claim, adopting: ZoneRecord?
     ) throws(ZoneError) {
         let zone = claim.name
-        // Taken before anything can wait for them; in the child, whose they are.
         try KeeperProcess.start(named: zone) { report in
             do throws(ZoneError) {
                 let keeper = try self.begin(definition, image, claim, adopting: adopting, service: nil)

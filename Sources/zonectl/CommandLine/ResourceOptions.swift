@@ -90,12 +90,12 @@ enum ResourceOptions {
 
     static func time(_ text: String) throws(ZoneError) -> UInt64 {
         if text == "0" { return 0 }
-        guard let time = CPUTime.microseconds(text) else {
+        guard let time = Duration.microseconds(text) else {
             throw ZoneError(
                 .invalid, "--burst \"\(text)\" is not a time",
                 hint: "give a number with us, ms or s, such as 50ms, or 0 for no burst")
         }
-        return time
+        return UInt64(time)
     }
 
     static func shares(_ text: String) throws(ZoneError) -> UInt64 {

@@ -38,15 +38,19 @@ struct LimitReader {
         }
     }
 
-    /// Microseconds of the kernel's usual period.
-    private static let period: UInt64 = 100_000
-
     func apply(to resources: inout Spec.Resources) throws(DefinitionFault) {
         for (name, place, text) in taken {
             let refusal = DefinitionFault(place, "\"\(text)\" is not understood", hint: LimitReader.example(name))
             let size = { () throws(DefinitionFault) -> Int64 in
                 guard let size = ByteSize.parse(text), size > 0 else { throw refusal }
                 return size
+            }
+            // As the options have them, but for 0: what a file does not limit it does not name.
+            func limit<Value: BinaryInteger>(
+                _ parse: (String) throws(ZoneError) -> Value
+            ) throws(DefinitionFault) -> Value {
+                guard let value = try? parse(text), value > 0 else { throw refusal }
+                return value
             }
             switch name {
             case "memory":
@@ -61,22 +65,17 @@ struct LimitReader {
             case "memoryReservation": try set(&resources.memory, Spec.Memory(), \.reservation, try size(), place)
             case "memorySwap": try set(&resources.memory, Spec.Memory(), \.swap, text == "-1" ? -1 : try size(), place)
             case "cpus":
-                // 0.01 is the kernel's own minimum of 1 ms in a period of 100.
-                guard let number = Double(text), number.isFinite, (0.01...8192).contains(number) else { throw refusal }
-                try set(
-                    &resources.cpu, Spec.CPU(), \.quota, Int64((number * Double(LimitReader.period)).rounded()), place)
-                resources.cpu?.period = LimitReader.period
+                try set(&resources.cpu, Spec.CPU(), \.quota, try limit(ResourceOptions.quota), place)
+                resources.cpu?.period = LimitChange.period
             case "burst":
-                guard let time = Duration.microseconds(text), time >= 0 else { throw refusal }
-                try set(&resources.cpu, Spec.CPU(), \.burst, UInt64(time), place)
+                guard let time = try? ResourceOptions.time(text) else { throw refusal }
+                try set(&resources.cpu, Spec.CPU(), \.burst, time, place)
             case "cpuShares":
-                guard let shares = UInt64(text), (2...262_144).contains(shares) else { throw refusal }
-                try set(&resources.cpu, Spec.CPU(), \.shares, shares, place)
+                try set(&resources.cpu, Spec.CPU(), \.shares, try limit(ResourceOptions.shares), place)
             case "cpusetCpus": try set(&resources.cpu, Spec.CPU(), \.cpus, try list(text, refusal), place)
             case "cpusetMems": try set(&resources.cpu, Spec.CPU(), \.mems, try list(text, refusal), place)
             case "blkioWeight":
-                guard let weight = UInt16(text), (10...1000).contains(weight) else { throw refusal }
-                try set(&resources.blockIO, Spec.BlockIO(), \.weight, weight, place)
+                try set(&resources.blockIO, Spec.BlockIO(), \.weight, try limit(ResourceOptions.blockIOWeight), place)
             default:
                 guard let limit = Int64(text), limit == -1 || (1...4_194_304).contains(limit) else { throw refusal }
                 if resources.pids != nil { throw LimitReader.contradiction(place, "pids") }
@@ -86,10 +85,8 @@ struct LimitReader {
     }
 
     private func list(_ text: String, _ refusal: DefinitionFault) throws(DefinitionFault) -> String {
-        guard !text.isEmpty, text.utf8.allSatisfy({ ($0 >= 0x30 && $0 <= 0x39) || $0 == 0x2C || $0 == 0x2D }) else {
-            throw refusal
-        }
-        return text
+        guard let list = try? ResourceOptions.list(text, "", of: ""), !list.isEmpty else { throw refusal }
+        return list
     }
 
     /// Sets a value that the other form has not set.

@@ -43,28 +43,14 @@ enum EngineEvents {
     }
 }
 
-/// Times as people and Go programs write them.
+/// Times between two looks.
 enum TimeSpan {
-    private static let units: [Substring: Double] = ["ms": 1, "s": 1000, "": 1000, "m": 60_000, "h": 3_600_000]
-    private static let day = 86_400_000.0
+    private static let day: Int64 = 86_400_000
 
     /// Parses `50ms`, `10s`, `5`, `1m30s`, `1.5h`; nil for anything else and for more than a day. A part below one
     /// millisecond is dropped.
     static func milliseconds(_ text: String) -> Int? {
-        var rest = text[...]
-        var sum = 0.0
-        repeat {
-            let digits = rest.prefix { ("0"..."9").contains($0) || $0 == "." }
-            rest = rest.dropFirst(digits.count)
-            let unit = rest.prefix { $0.isASCII && $0.isLetter }
-            rest = rest.dropFirst(unit.count)
-            // Only a number that stands alone may do without a unit.
-            if unit.isEmpty, digits.count != text.count { return nil }
-            guard digits.utf8.count <= 12, digits.first != ".", digits.last != ".", let number = Double(digits),
-                let factor = units[unit]
-            else { return nil }
-            sum += number * factor
-        } while !rest.isEmpty
-        return sum <= day ? Int(sum) : nil
+        guard let milliseconds = Duration.milliseconds(text), milliseconds <= day else { return nil }
+        return Int(milliseconds)
     }
 }
