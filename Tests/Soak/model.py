@@ -98,6 +98,8 @@ class Zone:
         self.has_keeper = False
         # How often output may have been lost: each kill of a keeper may cost what it had just read.
         self.interruptions = 0
+        # Whether a `stop` that was itself killed, or quarrelled with others, may have sent its signal to what runs.
+        self.may_end = False
 
     def new_name(self):
         self.generation += 1
