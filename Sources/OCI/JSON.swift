@@ -2,7 +2,7 @@
 // SPDX-FileCopyrightText: ZoneRuntime authors
 
 /// A JSON text as a tree, RFC 8259. Numbers keep their digits, so that a 64-bit value loses nothing.
-public indirect enum JSON: Sendable, Equatable {
+public enum JSON: Sendable, Equatable {
     case null
     case bool(Bool)
     case number(String)

@@ -98,6 +98,8 @@ private struct Parser {
             position += 1
             return .object([])
         }
+        // Records have many members, what is inside them a few.
+        members.reserveCapacity(depth == 0 ? 24 : 4)
         // For objects with many members only: a small set costs more than comparing a few names.
         var seen: Set<String> = []
         while true {

@@ -71,10 +71,21 @@ extension JSONRecord {
 
 private struct FieldReader: FieldVisitor {
     let members: [JSON.Member]
+    /// Where the next field is, in a text that was written by the same visit.
+    private var expected = 0
 
-    func value(_ name: String) -> JSON? {
-        guard let value = members.first(where: { $0.name == name })?.value, value != .null else { return nil }
-        return value
+    init(members: [JSON.Member]) {
+        self.members = members
+    }
+
+    mutating func value(_ name: String) -> JSON? {
+        if expected == members.count || members[expected].name != name {
+            guard let found = members.firstIndex(where: { $0.name == name }) else { return nil }
+            expected = found
+        }
+        defer { expected += 1 }
+        if case .null = members[expected].value { return nil }
+        return members[expected].value
     }
 
     mutating func field<Value: JSONCodable>(_ name: String, _ value: inout Value?) throws(JSONError) {

@@ -31,7 +31,7 @@ struct HealthMonitor: ~Copyable {
 
     /// `nil` where the zone has no check.
     init?(_ policy: HealthPolicy?, zone: String, _ folders: ZoneFolders) {
-        guard let policy, !policy.command.isEmpty else { return nil }
+        guard let policy else { return nil }
         let words = ["--root", folders.root, "--store", folders.store, "exec", zone] + policy.command
         // Our own executable, through the read-only mount that it was executed by; also where it was replaced on the disk.
         guard let program = try? HostProgram("/proc/self/exe", words) else { return nil }

@@ -1,6 +1,7 @@
 // SPDX-License-Identifier: Apache-2.0
 // SPDX-FileCopyrightText: ZoneRuntime authors
 
+import Images
 public import OCI
 
 /// How to find out whether what runs in a zone does its work; docker's words and defaults.
@@ -23,6 +24,13 @@ public struct HealthPolicy: JSONRecord, Sendable, Equatable {
         try visitor.field("timeout", &timeout)
         try visitor.field("startPeriod", &startPeriod)
         try visitor.field("retries", &retries)
+    }
+
+    /// How a zone is checked: as its definition says, else its image; `nil` where neither wants it.
+    static func of(_ definition: ZoneDefinition, _ image: Image?) -> HealthPolicy? {
+        let policy = definition.health ?? image?.configuration.config?.healthcheck.flatMap { HealthPolicy($0) }
+        guard let policy, !policy.command.isEmpty else { return nil }
+        return policy
     }
 
     /// What an image asks for: `["CMD", …]`, `["CMD-SHELL", LINE]` or `["NONE"]`, times in nanoseconds; 0 is the default.

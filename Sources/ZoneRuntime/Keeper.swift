@@ -126,8 +126,7 @@ struct Keeper: ~Copyable {
         if isParent {
             EventLog(store.folders).record(restarts > 0 ? .restart : .start, zone: name, ["image": record.image])
         }
-        let policy = definition.health ?? image?.configuration.config?.healthcheck.flatMap { HealthPolicy($0) }
-        health = HealthMonitor(policy, zone: name, store.folders)
+        health = HealthMonitor(HealthPolicy.of(definition, image), zone: name, store.folders)
         self.folder = consume folder
         if let health = health?.record { write(health) }
         service?.ready(name, pid: record.process.pid)

@@ -48,6 +48,18 @@ public struct LimitChange: Sendable, Equatable {
         public let kind: Kind
         public let bound: Spec.DeviceRate
 
+        fileprivate init(_ kind: Kind, _ bound: Spec.DeviceRate) {
+            self.kind = kind
+            self.bound = bound
+        }
+
+        /// Takes a bound away.
+        fileprivate init(_ kind: Kind, none bound: Spec.DeviceRate) {
+            var none = bound
+            none.rate = 0
+            self.init(kind, none)
+        }
+
         public init(_ kind: Kind, major: UInt32, minor: UInt32, rate: UInt64) {
             self.kind = kind
             var bound = Spec.DeviceRate()
@@ -57,6 +69,39 @@ public struct LimitChange: Sendable, Equatable {
     }
 
     public init() {}
+
+    /// What leads from some limits to others; `nil` where they differ in what can only be set when a zone starts.
+    init?(from former: Spec.Resources, to wanted: Spec.Resources) {
+        let (memory, cpu) = (
+            (former.memory ?? .init(), wanted.memory ?? .init()), (former.cpu ?? .init(), wanted.cpu ?? .init())
+        )
+        if memory.0.limit != memory.1.limit || memory.0.swap != memory.1.swap {
+            self.memory = memory.1.limit ?? 0
+            swap = memory.1.swap
+        }
+        if memory.0.reservation != memory.1.reservation { reservation = memory.1.reservation ?? 0 }
+        if memory.0.disableOOMKiller != memory.1.disableOOMKiller {
+            disablesOOMKiller = memory.1.disableOOMKiller ?? false
+        }
+        if cpu.0.quota != cpu.1.quota || cpu.0.period != cpu.1.period { quota = cpu.1.quota ?? 0 }
+        if cpu.0.burst != cpu.1.burst { burst = cpu.1.burst ?? 0 }
+        if cpu.0.shares != cpu.1.shares { shares = cpu.1.shares ?? 0 }
+        if cpu.0.cpus != cpu.1.cpus { cpus = cpu.1.cpus ?? "" }
+        if cpu.0.mems != cpu.1.mems { memoryNodes = cpu.1.mems ?? "" }
+        if former.pids != wanted.pids { pids = wanted.pids?.limit ?? 0 }
+        let io = (former.blockIO ?? .init(), wanted.blockIO ?? .init())
+        if io.0.weight != io.1.weight { blockIOWeight = io.1.weight ?? 0 }
+        for kind in Rate.Kind.allCases {
+            let (had, wants) = (io.0[keyPath: kind.field], io.1[keyPath: kind.field])
+            if had == wants { continue }
+            // All of them anew: their order is part of what the zone is.
+            for bound in had where !wants.contains(where: { $0.isSameDevice(bound) }) {
+                rates.append(Rate(kind, none: bound))
+            }
+            rates += wants.map { Rate(kind, $0) }
+        }
+        guard let reached = try? applied(to: former), reached == wanted else { return nil }
+    }
 
     // MARK: What it makes of older limits
 

@@ -13,10 +13,8 @@ public enum ApplyOutcome: Sendable, Equatable {
 }
 
 extension ZoneLifecycle {
-    /// Members that a zone in the background reads again when they matter, so that they change while it runs.
-    ///
-    /// Limits belong here, too, as soon as they go through the zone's groups.
-    private static let liveMembers = ["restart", "stopSignal", "stopTimeout"]
+    /// Members that change while a zone runs: through its groups, or as what its keeper reads when it matters.
+    private static let liveMembers = ["resources", "labels", "restart", "stopSignal", "stopTimeout"]
 
     /// Makes a zone what its definition says: one that is not there is made, one that is stopped is changed for its next
     /// start, what can change in a running zone is changed. What cannot is an error, unless it may be restarted
@@ -43,12 +41,14 @@ extension ZoneLifecycle {
         let next = try resolved(wanted, former)
         let members = next.differences(from: former)
         if members.isEmpty { return .unchanged }
-        let state = store.entry(name).state
+        let current = store.entry(name)
+        let state = current.state
+        let limits = LimitChange(from: former.resources, to: next.resources)
         var isRestart = false
         switch state {
         case .stopped: break
         case .running, .paused, .restarting:
-            isRestart = !members.allSatisfy { ZoneLifecycle.liveMembers.contains($0) }
+            isRestart = limits == nil || !members.allSatisfy { ZoneLifecycle.liveMembers.contains($0) }
             if isRestart, !restarts {
                 throw ZoneError(
                     .wrongState,
@@ -58,7 +58,11 @@ extension ZoneLifecycle {
         case .creating, .created, .damaged: _ = try state.runningProcess(for: "apply", of: name)
         }
         if dryRun { return .changed(members, restarts: isRestart) }
-        if !isRestart { try replace(next, claim) }
+        if !isRestart {
+            try check(next, try image(of: next))
+            try ZoneSettings(store.folders).replace(
+                former, by: next, naming: limits ?? LimitChange(), isForced: false, current, in: claim.persistent)
+        }
         drop(claim)
         if isRestart { try restart(with: next) }
         try SystemdUnits(store).refresh(next)
@@ -79,17 +83,12 @@ extension ZoneLifecycle {
         return next
     }
 
-    private func replace(_ next: ZoneDefinition, _ claim: borrowing ZoneStore.Claim) throws(ZoneError) {
-        try check(next, try image(of: next))
-        try store.write(next, in: claim.persistent)
-    }
-
     private func restart(with next: ZoneDefinition) throws(ZoneError) {
         // Before anything is stopped.
         try check(next, try image(of: next))
         try ZoneControl(store.folders).stop(next.name, seconds: nil)
         let claim = try store.lock(next.name)
-        try replace(next, claim)
+        try store.write(next, in: claim.persistent)
         drop(claim)
         _ = try start(next.name)
     }

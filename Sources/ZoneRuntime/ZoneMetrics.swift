@@ -10,11 +10,13 @@ public struct ZoneMetrics {
     }
 
     /// Every state as the metric `zonectl_zone_state` has it, one of which is 1.
-    private static let states = ["creating", "created", "running", "paused", "stopped", "damaged"]
+    private static let states = ["creating", "created", "running", "paused", "restarting", "stopped", "damaged"]
 
     public func text() throws(ZoneError) -> String {
         let network = NetworkUsage.Host()
-        let zones = try store.list().map { Zone(entry: $0, usage: ZoneUsage($0, network: network)) }
+        let zones = try store.list().map {
+            Zone(entry: $0, usage: ZoneUsage($0, network: network), health: store.health(of: $0))
+        }
         var text = ZoneMetrics.family("zones", "gauge", "Number of zones.", [("", String(zones.count))])
         text += ZoneMetrics.family(
             "zone_info", "gauge", "What a zone is; always 1.",
@@ -40,6 +42,7 @@ public struct ZoneMetrics {
     private struct Zone {
         let entry: ZoneStore.Entry
         let usage: ZoneUsage
+        let health: HealthRecord?
     }
 
     /// A metric of each zone, with values for label sets of its own.
@@ -72,6 +75,17 @@ public struct ZoneMetrics {
             Metric("zone_exit_code", "gauge", "Exit status of a zone that has ended.") { zone in
                 guard case .stopped(let code?) = zone.entry.state else { return [] }
                 return [("", String(code))]
+            },
+            Metric("zone_restarts_total", "counter", "How often the zone was started again since somebody started it.")
+            {
+                zone in
+                zone.entry.record.map { $0.isDetached ? [("", String($0.restarts))] : [] } ?? []
+            },
+            Metric("zone_health", "gauge", "1 for what the zone's health check says, 0 for the others.") { zone in
+                guard let health = zone.health else { return [] }
+                return HealthRecord.Status.allCases.map { status in
+                    ("status=\"\(status.rawValue)\"", health.status == status ? "1" : "0")
+                }
             },
             Metric("zone_cpu_seconds_total", "counter", "CPU time used.") { zone in
                 zone.usage.cpuTime.map { [("", seconds($0))] } ?? []

@@ -64,16 +64,32 @@ public struct ZoneSettings: Sendable {
             try definition.refuseContradiction(with: restart)
             definition.restart = restart
         }
+        try replace(
+            former, by: definition, naming: change.limits, isForced: change.isForced, entry, in: claim.persistent)
+        drop(claim)
+        // systemd decides about the next start of a zone that is a service.
+        if definition.restart != former.restart { try SystemdUnits(store).refresh(definition) }
+        return name
+    }
+
+    /// Writes what a zone is from now on, and makes the limits that `change` names those of one that lives, all or nothing.
+    /// Under the zone's lock.
+    func replace(
+        _ former: ZoneDefinition,
+        by definition: ZoneDefinition,
+        naming change: LimitChange,
+        isForced: Bool,
+        _ entry: ZoneStore.Entry,
+        in persistent: borrowing Descriptor
+    ) throws(ZoneError) {
         switch entry.state {
         case .created, .running, .paused:
-            try applyLive(change, entry, from: former, to: definition, in: claim.persistent)
+            try replaceLive(former, by: definition, naming: change, isForced: isForced, entry, in: persistent)
         // What its keeper reads before the next start.
-        case .restarting, .stopped: try store.write(definition, in: claim.persistent)
+        case .restarting, .stopped: try store.write(definition, in: persistent)
         // Its own zonectl holds the lock, or has been killed.
-        case .creating, .damaged: _ = try entry.state.runningProcess(for: "set", of: name)
+        case .creating, .damaged: _ = try entry.state.runningProcess(for: "set", of: entry.name)
         }
-        drop(claim)
-        return name
     }
 
     private func definition(_ name: String) throws(ZoneError) -> ZoneDefinition {
@@ -91,11 +107,12 @@ public struct ZoneSettings: Sendable {
 
     // MARK: Zones that live
 
-    private func applyLive(
-        _ change: Change,
+    private func replaceLive(
+        _ former: ZoneDefinition,
+        by definition: ZoneDefinition,
+        naming change: LimitChange,
+        isForced: Bool,
         _ entry: ZoneStore.Entry,
-        from former: ZoneDefinition,
-        to definition: ZoneDefinition,
         in persistent: borrowing Descriptor
     ) throws(ZoneError) {
         let name = entry.name
@@ -104,13 +121,13 @@ public struct ZoneSettings: Sendable {
         }
         let volatile = try store.openVolatile(name)
         let use = LimitUse(living.groups, definition.resources)
-        if !change.isForced { try use.check(change.limits, zone: name) }
-        let (update, reset) = change.limits.update(from: former.resources, to: definition.resources)
+        if !isForced { try use.check(change, zone: name) }
+        let (update, reset) = change.update(from: former.resources, to: definition.resources)
         var groups = GroupChange(living)
         let record = { (record: ZoneRecord) throws(ZoneError) in try store.write(record, in: volatile) }
         try groups.apply(update, reset: reset, explain: { use.explain($0, zone: name) }, write: record)
         do throws(ZoneError) {
-            try write(spec.with(definition, labels: change.labels), in: volatile, name)
+            try write(spec.with(definition, insteadOf: former), in: volatile, name)
             do throws(ZoneError) { try store.write(definition, in: persistent) } catch {
                 // A disk that is full now held the old one a moment ago.
                 try? write(spec, in: volatile, name)
@@ -130,10 +147,11 @@ public struct ZoneSettings: Sendable {
 }
 
 extension Spec {
-    /// The same with what a definition says of limits, and with labels. Devices stay: they are no limit.
-    fileprivate func with(_ definition: ZoneDefinition, labels: [String: String]) -> Spec {
+    /// The same with what a definition says of limits and labels. Devices stay: they are no limit.
+    fileprivate func with(_ definition: ZoneDefinition, insteadOf former: ZoneDefinition) -> Spec {
         var spec = self
-        spec.annotations.merge(labels) { $1 }
+        for name in former.labels.keys { spec.annotations[name] = nil }
+        spec.annotations.merge(definition.labels) { $1 }
         var resources = linux?.resources ?? Spec.Resources()
         resources.memory = definition.resources.memory
         resources.cpu = definition.resources.cpu

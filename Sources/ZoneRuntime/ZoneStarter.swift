@@ -82,7 +82,7 @@ struct ZoneStarter: Sendable {
             try CGroups.manager(layout, path: path, for: resources)
         }
 
-        var record = try newRecord(definition, image.name, spec, groups, circumstances)
+        var record = try newRecord(definition, image, spec, groups, circumstances)
         try store.write(record, in: volatile)
 
         do throws(SystemError) { try groups.create(resources) } catch {
@@ -147,7 +147,7 @@ struct ZoneStarter: Sendable {
 
     private func newRecord(
         _ definition: ZoneDefinition,
-        _ image: String,
+        _ image: Image,
         _ spec: Spec,
         _ groups: any CGroupManager,
         _ circumstances: Circumstances
@@ -163,7 +163,8 @@ struct ZoneStarter: Sendable {
         record.created = definition.created ?? now
         record.started = now
         record.cgroups = groups.directories.map(RecordedCGroup.init)
-        record.image = image
+        record.image = image.name
+        record.isChecked = circumstances.isDetached && HealthPolicy.of(definition, image) != nil
         record.command = spec.process?.args ?? []
         return record
     }

@@ -22,6 +22,8 @@ public struct ZoneRecord: JSONRecord, Sendable, Equatable {
     public var keeper = RecordedProcess()
     /// Whether the keeper is one that nobody waits for.
     public var isDetached = false
+    /// Whether its keeper checks its health.
+    public var isChecked = false
     /// How often a detached zone was started again since somebody started it.
     public var restarts: Int64 = 0
     /// Seconds since 1970: when it was made, or a bundle's zone; and when its program was started last.
@@ -57,6 +59,7 @@ public struct ZoneRecord: JSONRecord, Sendable, Equatable {
         try visitor.required("process", &process)
         try visitor.required("keeper", &keeper)
         try visitor.field("detached", &isDetached)
+        try visitor.field("checked", &isChecked)
         try visitor.field("restarts", &restarts)
         try visitor.required("created", &created)
         try visitor.field("started", &started)

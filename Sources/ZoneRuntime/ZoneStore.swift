@@ -27,8 +27,13 @@ public struct ZoneStore: Sendable {
     /// Returns all zones, by name: those made from images and those made from bundles. `forEngines`: a store that cannot
     /// be read has nothing for the caller, whose zones are bundles'.
     public func list(forEngines: Bool = false) throws(ZoneError) -> [Entry] {
-        try names(forEngines: forEngines).map(entry)
+        let names = try names(forEngines: forEngines)
+        // A thousand records are two thousand files to read, half of them of /proc. A thread costs as much as a few zones.
+        let threads = names.count < ZoneStore.fewestForThreads ? 1 : min(Threads.available, 8)
+        return Threads.map(names, on: threads) { entry($0) }
     }
+
+    private static let fewestForThreads = 100
 
     /// The names alone, in their order: no zone's record is read.
     public func names(forEngines: Bool = false) throws(ZoneError) -> [String] {
@@ -94,6 +99,13 @@ public struct ZoneStore: Sendable {
     /// Reads the configuration that the zone runs with.
     public func configuration(of name: String) throws(ZoneError) -> Spec? {
         try read("\(folders.volatile(name))/config.json")
+    }
+
+    /// Reads what is known of a living zone's health; `nil` where nobody checks it.
+    public func health(of entry: Entry) -> HealthRecord? {
+        guard entry.record?.isChecked ?? false, entry.state.process != nil else { return nil }
+        // Of no weight for whoever lists zones: what cannot be read is not known.
+        return (try? read("\(folders.volatile(entry.name))/\(HealthMonitor.fileName)")) ?? nil
     }
 
     private func read<Record: JSONRecord>(_ path: String) throws(ZoneError) -> Record? {

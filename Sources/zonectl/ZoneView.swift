@@ -13,13 +13,16 @@ struct ZoneView: JSONRecord {
     var status = ""
     var bundle = ""
     var rootfs = ""
-    /// RFC 3339, UTC.
-    var createdText = ""
+    var created = Timestamp()
     var owner = ""
     var name = ""
     var type = "container"
     var image = ""
     var command: [String] = []
+    var started: Timestamp?
+    var finished: Timestamp?
+    var restarts: Int64?
+    var health: HealthRecord?
     var exitCode: Int32?
     var damage: String?
     var cgroups: [String]?
@@ -27,7 +30,6 @@ struct ZoneView: JSONRecord {
     var procView: String?
     var config: Spec?
     var definition: ZoneDefinition?
-    var created: Int64?
 
     init() {}
 
@@ -38,12 +40,16 @@ struct ZoneView: JSONRecord {
         try visitor.required("status", &status)
         try visitor.required("bundle", &bundle)
         try visitor.required("rootfs", &rootfs)
-        try visitor.required("created", &createdText)
+        try visitor.required("created", &created)
         try visitor.required("owner", &owner)
         try visitor.required("name", &name)
         try visitor.required("type", &type)
         try visitor.required("image", &image)
         try visitor.required("command", &command)
+        try visitor.field("started", &started)
+        try visitor.field("finished", &finished)
+        try visitor.field("restarts", &restarts)
+        try visitor.field("health", &health)
         try visitor.field("exitCode", &exitCode)
         try visitor.field("damage", &damage)
         try visitor.field("cgroups", &cgroups)
@@ -52,7 +58,7 @@ struct ZoneView: JSONRecord {
         try visitor.field("definition", &definition)
     }
 
-    init(_ entry: ZoneStore.Entry, _ folders: ZoneFolders) throws(ZoneError) {
+    init(_ entry: ZoneStore.Entry, _ store: ZoneStore) {
         id = entry.name
         name = entry.name
         status = entry.state.word
@@ -62,13 +68,17 @@ struct ZoneView: JSONRecord {
         case .damaged(let reason): damage = reason
         case .creating, .restarting: break
         }
-        bundle = "\(folders.root)/\(entry.name)"
+        bundle = "\(store.folders.root)/\(entry.name)"
         rootfs = "\(bundle)/rootfs"
         owner = "root"
-        image = entry.record?.image ?? ""
-        command = entry.record?.command ?? []
-        created = entry.record?.created
-        createdText = created.map(PointInTime.rfc3339) ?? ""
+        health = store.health(of: entry)
+        guard let record = entry.record else { return }
+        image = record.image
+        command = record.command
+        created = Timestamp(record.created)
+        started = record.started.map { Timestamp($0) }
+        if case .stopped = entry.state { finished = record.finished.map { Timestamp($0) } }
+        if record.isDetached { restarts = record.restarts }
     }
 
     /// The same with what only `inspect` shows.
@@ -81,13 +91,32 @@ struct ZoneView: JSONRecord {
         return view
     }
 
-    /// For people: `stopped (137)`.
+    /// For people: `stopped (137)`, `running (healthy)`.
     var statusText: String {
-        exitCode.map { "\(status) (\($0))" } ?? status
+        if let health { return "\(status) (\(health.status.rawValue))" }
+        return exitCode.map { "\(status) (\($0))" } ?? status
     }
 }
 
-/// Points in time as people and programs read them.
+/// Seconds since 1970 that are written as RFC 3339 in UTC, but not before somebody asks for the text; `nil` as an empty one.
+struct Timestamp: JSONCodable, SchemaDescribed, Sendable {
+    static let schemaType = "string"
+
+    let seconds: Int64?
+
+    init(_ seconds: Int64? = nil) {
+        self.seconds = seconds
+    }
+
+    init(json: JSON) throws(JSONError) {
+        let text = try String(json: json)
+        seconds = PointInTime.nanoseconds(rfc3339: Array(text.utf8)[...]).map { $0 / 1_000_000_000 }
+    }
+
+    func write(to writer: inout JSONWriter) { writer.string(seconds.map(PointInTime.rfc3339) ?? "") }
+}
+
+/// Points in time as people read them.
 enum Age {
     static func text(since seconds: Int64) -> String {
         let (difference, overflow) = Int64(time(nil)).subtractingReportingOverflow(seconds)

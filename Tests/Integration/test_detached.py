@@ -279,6 +279,16 @@ def test_health(zone_host):
     assert zone_host.status(name) == "running", "without a policy it is left alone"
     zone_host.run("exec", name, "touch", "/ok").ok()
     assert until(lambda: health(zone_host, name) == "healthy")
+    assert "running (healthy)" in zone_host.run("ls").ok().stdout
+    shown = zone_host.inspect(name)
+    assert shown["health"]["status"] == "healthy" and "fine" in shown["health"]["output"]
+    assert shown["restarts"] == 0 and shown["started"] and "finished" not in shown
+    metrics = zone_host.run("metrics").ok().stdout
+    assert f'zonectl_zone_health{{name="{name}",status="healthy"}} 1' in metrics
+    assert f'zonectl_zone_restarts_total{{name="{name}"}} 0' in metrics
+    zone_host.run("stop", name).ok()
+    shown = zone_host.inspect(name)
+    assert "health" not in shown and shown["finished"] >= shown["started"]
 
 
 def test_an_unhealthy_zone_is_started_again(zone_host):

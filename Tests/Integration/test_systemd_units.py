@@ -227,9 +227,19 @@ def test_apply(zone_host):
     limit = zone_host.cgroup_file(name, "memory.limit_in_bytes", "memory.max")
     assert int(open(limit).read()) == 48 << 20
     # While it runs: what its keeper reads again, and what it does not.
-    write(zone_host, "web.json", {**wanted, "memory": "48M"})
-    zone_host.run("apply", "-f", file).ok(f"{name}: changed: restart\n")
     pid = zone_host.pid(name)
+    write(zone_host, "web.json", {**wanted, "memory": "64M", "cpus": 0.5, "labels": {"a": "b"}})
+    zone_host.run("apply", "-f", file).ok(f"{name}: changed: resources, labels, restart\n")
+    assert int(open(limit).read()) == 64 << 20
+    assert zone_host.inspect(name)["config"]["annotations"]["a"] == "b"
+    write(zone_host, "web.json", {**wanted, "memory": "8K"})
+    zone_host.run("apply", "-f", file).fails(125)
+    write(zone_host, "web.json", {key: value for key, value in wanted.items() if key != "memory"})
+    zone_host.run("apply", "-f", file).ok(f"{name}: changed: resources, labels\n")
+    assert open(limit).read().strip() in ("max", str((1 << 63) - 4096))
+    assert "a" not in zone_host.inspect(name)["config"].get("annotations", {})
+    zone_host.run("apply", "-f", file).ok(f"{name}: unchanged\n")
+    assert zone_host.pid(name) == pid
     write(zone_host, "web.json", {**wanted, "hostname": "other"})
     zone_host.run("apply", "-f", file).fails(125, "is running", "hostname")
     assert zone_host.pid(name) == pid

@@ -38,6 +38,34 @@ import Testing
         #expect(update == Spec.Resources() && reset == [])
     }
 
+    @Test func theWayFromSomeLimitsToOthers() throws {
+        let some = try limits {
+            $0.memory = 64 << 20
+            $0.quota = 50_000
+            $0.burst = 10_000
+            $0.cpus = "0"
+            $0.rates = [
+                .init(.readBytes, major: 8, minor: 0, rate: 5), .init(.readBytes, major: 8, minor: 16, rate: 6),
+            ]
+        }
+        let others = try limits {
+            $0.memory = 32 << 20
+            $0.swap = -1
+            $0.shares = 7
+            $0.pids = 9
+            $0.rates = [.init(.readBytes, major: 8, minor: 16, rate: 7)]
+        }
+        for (former, wanted) in [(some, others), (others, some), (some, .init()), (.init(), some), (some, some)] {
+            let change = try #require(LimitChange(from: former, to: wanted))
+            #expect(try change.applied(to: former) == wanted)
+        }
+        #expect(LimitChange(from: some, to: some) == LimitChange())
+        // Nothing that `set` has an option for.
+        var more = some
+        more.unified = ["memory.high": "1"]
+        #expect(LimitChange(from: some, to: more) == nil)
+    }
+
     @Test func zerosTakeEverythingAway() throws {
         let full = try limits {
             $0.memory = 64 << 20

@@ -17,7 +17,7 @@ enum InspectCommand {
         if arguments.flag(asDefinition) { return try showDefinitions(arguments.operands, store) }
         let status = try forEach(arguments.operands) { (name) throws(ZoneError) in
             let entry = try store.find(name)
-            return try ZoneView(entry, context.folders).detailed(
+            return ZoneView(entry, store).detailed(
                 configuration: try? store.configuration(of: entry.name),
                 definition: try? store.definition(of: entry.name),
                 cgroups: entry.record?.cgroups.map(\.path) ?? [])

@@ -27,9 +27,8 @@ enum ListCommand {
         _ arguments: Arguments, _ context: Context, _ isWanted: (ZoneStore.Entry) -> Bool
     ) throws(ZoneError) -> Int32 {
         try refuseOperands(arguments)
-        let views = try context.store.list().filter(isWanted).map { (entry) throws(ZoneError) in
-            try ZoneView(entry, context.folders)
-        }
+        let store = context.store
+        let views = try store.list().filter(isWanted).map { ZoneView($0, store) }
         if arguments.flag(json) {
             try Output.json(views)
         } else if arguments.flag(quiet) {
@@ -40,7 +39,7 @@ enum ListCommand {
                 views.map { view in
                     [
                         view.name, view.statusText, view.pid == 0 ? "-" : String(view.pid), view.image,
-                        view.created.map { Age.text(since: $0) } ?? "-",
+                        view.created.seconds.map { Age.text(since: $0) } ?? "-",
                         view.command.joined(separator: " ").shortened(to: 40),
                     ]
                 })
