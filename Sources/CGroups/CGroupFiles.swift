@@ -99,60 +99,6 @@ struct CGroupFiles: ~Copyable {
         throw SystemError("mkdir", path, second)
     }
 
-    /// Removes a group and the groups below it, which a zone with a delegated tree may have made.
-    static func remove(_ path: String) throws(SystemError) {
-        var delay: Int32 = 1
-        while true {
-            if rmdir(path) == 0 { return }
-            let reason = Errno(rawValue: errno)
-            switch reason {
-            case .noEntry: return
-            case .busy, .notEmpty:
-                // Groups below, or a process that has ended but is not gone yet: the latter takes moments.
-                try removeChildren(path)
-                if rmdir(path) == 0 || errno == ENOENT { return }
-                if delay > 512 { throw SystemError("rmdir", path, .busy) }
-                pause(milliseconds: delay)
-                delay *= 2
-            default: throw SystemError("rmdir", path, reason)
-            }
-        }
-    }
-
-    private static func removeChildren(_ path: String) throws(SystemError) {
-        for name in try children(path) { try remove("\(path)/\(name)") }
-    }
-
-    /// Returns the processes of a group and of the groups below it.
-    static func processes(_ path: String) throws(SystemError) -> [Int32] {
-        let text: [UInt8]
-        do throws(SystemError) { text = try readHostFile("\(path)/cgroup.procs") } catch {
-            if error.errno == .noEntry || error.errno == .noDevice { return [] }
-            throw error
-        }
-        var pids = String(decoding: text, as: UTF8.self).split(separator: "\n").compactMap { Int32($0) }
-        for name in try children(path) { pids += try processes("\(path)/\(name)") }
-        return pids
-    }
-
-    /// Names of the groups right below a group; none for one that is gone, be it while its folder is read: systemd
-    /// removes a scope as soon as its last process has ended.
-    private static func children(_ path: String) throws(SystemError) -> [String] {
-        do throws(SystemError) {
-            let directory = try Descriptor.open(path, [.readOnly, .directory])
-            // A group's links count the groups in it. Looking at each entry instead would give every file of the group
-            // an inode, which takes longer than all else here, and rmdir(2) would have to throw them away.
-            if try directory.stat().links <= 2 { return [] }
-            return try directory.entries().filter { name in
-                // What cannot be looked at is gone.
-                (try? directory.status(name))?.kind == .directory
-            }
-        } catch {
-            if error.errno == .noEntry || error.errno == .noDevice { return [] }
-            throw error
-        }
-    }
-
     /// Moves every process that is in `groups` into `target`, and returns when none is left outside: processes that are
     /// forked meanwhile are found in the next round.
     static func moveAll(

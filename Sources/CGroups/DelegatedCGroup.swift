@@ -15,6 +15,8 @@ public struct DelegatedCGroup: Sendable {
 
     /// Groups that a zone may make: each takes memory of the kernel's.
     private static let mostGroups = "10000"
+    /// How deep in one another: an init, an engine in the zone and an init in its container need a dozen.
+    private static let mostLevels = "64"
 
     /// `nil` where a zone with these groups has none of version 2.
     public init?(of directories: [CGroupDirectory]) {
@@ -33,6 +35,7 @@ public struct DelegatedCGroup: Sendable {
         // Since Linux 4.14.
         if group.exists("cgroup.max.descendants") {
             try group.write("cgroup.max.descendants", DelegatedCGroup.mostGroups)
+            try group.write("cgroup.max.depth", DelegatedCGroup.mostLevels)
         }
         let names = try group.readIfThere("cgroup.controllers")?.fields(" ") ?? []
         for name in names {

@@ -105,6 +105,11 @@ int zn_fsetxattr(int fd, const char *name, const void *value, size_t size) {
 int zn_lsetxattr(const char *path, const char *name, const void *value, size_t size) {
     return RESULT(lsetxattr(path, name, value, size, 0));
 }
+int zn_ofd_lock_shared(int fd) {
+    struct flock whole = {.l_type = F_RDLCK, .l_whence = SEEK_SET};
+    return AGAIN(fcntl(fd, F_OFD_SETLK, &whole));
+}
+
 int zn_flock(int fd, int operation) { return AGAIN(flock(fd, operation)); }
 int zn_fsync(int fd) { return AGAIN(fsync(fd)); }
 int zn_syncfs(int fd) { return AGAIN(syncfs(fd)); }

@@ -91,15 +91,28 @@ extension Descriptor {
 
     /// As ``entries()``, for directories whose names need not be UTF-8: bytes that end with a NUL.
     public func rawEntries() throws(SystemError) -> [[CChar]] {
-        let listing = try open(".", [.readOnly, .directory], resolve: .beneath)
         var names: [[CChar]] = []
+        try forEachEntry { entry in names.append(entry.name.map { CChar(bitPattern: $0) } + [0]) }
+        return names
+    }
+
+    /// What getdents64(2) says of a name: without a NUL; not every file system knows the type.
+    public struct Entry {
+        public let name: ArraySlice<UInt8>
+        public let inode: UInt64
+        public let isDirectory: Bool
+    }
+
+    /// Calls `body` with each entry of this directory, without `.` and `..`, in the kernel's order.
+    public func forEachEntry(_ body: (Entry) -> Void) throws(SystemError) {
+        let listing = try open(".", [.readOnly, .directory], resolve: .beneath)
         var buffer = [UInt8](repeating: 0, count: 32768)
         while true {
             let result = buffer.withUnsafeMutableBytes { bytes in
                 bytes.baseAddress.map { zn_getdents64(listing.raw, $0, bytes.count) } ?? 0
             }
             let size = try check(result, "read directory")
-            if size == 0 { return names }
+            if size == 0 { return }
             // struct linux_dirent64: ino 8, off 8, reclen 2, type 1, name: see getdents64(2).
             var offset = 0
             while offset + 19 <= size {
@@ -107,7 +120,10 @@ extension Descriptor {
                 guard length >= 20, offset + length <= size else { break }
                 let name = buffer[(offset + 19)..<(offset + length)].prefix { $0 != 0 }
                 let dot = UInt8(ascii: ".")
-                if name != [dot], name != [dot, dot] { names.append(name.map { CChar(bitPattern: $0) } + [0]) }
+                if name != [dot], name != [dot, dot] {
+                    let inode = (0..<8).reduce(UInt64(0)) { $0 | UInt64(buffer[offset + $1]) << (8 * UInt64($1)) }
+                    body(Entry(name: name, inode: inode, isDirectory: buffer[offset + 18] == DT_DIR))
+                }
                 offset += length
             }
         }

@@ -95,6 +95,8 @@ enum ChildSetup {
             }
             try handOver(channel)
         }
+        // Of the process that stays, with the user that it stays: either change takes the wish back.
+        if plan.process.diesWithLauncher { _ = zn_prctl(1 /* PR_SET_PDEATHSIG */, UInt(SIGKILL), 0, 0, 0) }
         // Of the process that stays: a session ends with its leader.
         try attempt(.session, zn_setsid())
         if plan.process.hasTerminal, plan.process.ownsTerminal {

@@ -13,8 +13,8 @@ struct AttachServer: ~Copyable {
 
     private struct Client {
         let raw: CInt
-        /// What the client has not taken yet, and since when.
-        var pending: [UInt8] = []
+        /// Packets that the client has not taken yet, and since when.
+        var pending: [[UInt8]] = []
         var pendingSince: Int64 = 0
         var observes = false
         /// Input that the zone has not taken yet.
@@ -55,7 +55,11 @@ struct AttachServer: ~Copyable {
     mutating func join(_ poller: inout Poller) -> Int {
         for index in clients.indices {
             let client = clients[index]
-            clients[index].place = poller.add(client.raw, read: client.input.isEmpty, write: !client.pending.isEmpty)
+            // Of one whose input waits nothing is read, not even that it has hung up: poll(2) could not be told to wait
+            // otherwise.
+            let isWaited = client.input.isEmpty || !client.pending.isEmpty
+            clients[index].place = poller.add(
+                isWaited ? client.raw : -1, read: client.input.isEmpty, write: !client.pending.isEmpty)
         }
         return poller.add(socket.raw)
     }
@@ -66,15 +70,14 @@ struct AttachServer: ~Copyable {
         for index in clients.indices.reversed() {
             guard let place = clients[index].place else { continue }
             if !clients[index].pending.isEmpty {
-                if poller.isWritable(place) { flush(index) }
-                if index < clients.count, !clients[index].pending.isEmpty,
-                    now - clients[index].pendingSince > AttachServer.patience
-                {
+                // One that is gone is closed, and its place is another's.
+                if poller.isWritable(place), !flush(index) { continue }
+                if !clients[index].pending.isEmpty, now - clients[index].pendingSince > AttachServer.patience {
                     close(index)
                     continue
                 }
             }
-            if index < clients.count, poller.isReadable(place), !receive(index, &streams) { close(index) }
+            if clients[index].input.isEmpty, poller.isReadable(place), !receive(index, &streams) { close(index) }
         }
         if poller.isReadable(listener) { accept(streams) }
     }
@@ -137,24 +140,52 @@ struct AttachServer: ~Copyable {
         for index in clients.indices.reversed() { send(.ended(code ?? -1, isLast: isLast), to: index) }
     }
 
+    /// Nothing is read from the zone while something is pending: few packets at most wait here.
     private mutating func send(_ message: AttachMessage, to index: Int) {
-        // Output while something is pending is not read from the zone at all; the last words of a zone may be.
-        if !clients[index].pending.isEmpty { return }
-        clients[index].pending = message.bytes
-        clients[index].pendingSince = MonotonicClock.milliseconds
+        if clients[index].pending.isEmpty { clients[index].pendingSince = MonotonicClock.milliseconds }
+        clients[index].pending.append(message.bytes)
         flush(index)
     }
 
-    /// Sends what is pending; a client that is gone is forgotten.
-    private mutating func flush(_ index: Int) {
-        let client = clients[index]
-        let result = client.pending.withUnsafeBytes { bytes in
-            bytes.baseAddress.map { zn_write(client.raw, $0, bytes.count) } ?? 0
+    /// Sends what is pending; a client that is gone is forgotten, and the result `false`.
+    @discardableResult
+    private mutating func flush(_ index: Int) -> Bool {
+        while let packet = clients[index].pending.first {
+            let raw = clients[index].raw
+            let result = packet.withUnsafeBytes { bytes in
+                bytes.baseAddress.map { zn_write(raw, $0, bytes.count) } ?? 0
+            }
+            if result == -Int(EAGAIN) || result == -Int(EINTR) { return true }
+            if result < 0 {
+                close(index)
+                return false
+            }
+            clients[index].pending.removeFirst()
+            clients[index].pendingSince = MonotonicClock.milliseconds
         }
-        if result >= 0 {
-            clients[index].pending = []
-        } else if result != -Int(EAGAIN) && result != -Int(EINTR) {
-            close(index)
+        return true
+    }
+
+    /// Waits until all have taken what was sent: for what a zone says last, and for its end. One that takes nothing for a
+    /// while is cut off.
+    mutating func settle() {
+        while isCongested {
+            var poller = Poller()
+            for index in clients.indices where !clients[index].pending.isEmpty {
+                clients[index].place = poller.add(clients[index].raw, read: false, write: true)
+            }
+            let now = MonotonicClock.milliseconds
+            let left = max(1, (deadline ?? now) - now + 1)
+            // Where not even poll(2) works nobody can be told.
+            guard (try? poller.wait(milliseconds: CInt(clamping: left))) != nil else { return }
+            for index in clients.indices.reversed() where !clients[index].pending.isEmpty {
+                if let place = clients[index].place, poller.isWritable(place), !flush(index) { continue }
+                if !clients[index].pending.isEmpty,
+                    MonotonicClock.milliseconds - clients[index].pendingSince > AttachServer.patience
+                {
+                    close(index)
+                }
+            }
         }
     }
 

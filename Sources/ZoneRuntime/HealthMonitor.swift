@@ -61,23 +61,24 @@ struct HealthMonitor: ~Copyable {
         }
     }
 
-    /// Does what is due. Returns whether the zone's health is another one than before.
-    mutating func serve(_ poller: borrowing Poller) -> Bool {
+    /// Does what is due. Returns whether the zone's health is another one than before. A zone that is paused is neither
+    /// healthy nor not: it is not checked, and what a check says that was frozen with it does not count.
+    mutating func serve(_ poller: borrowing Poller, isPaused: () -> Bool) -> Bool {
         let before = record.status
         let now = MonotonicClock.milliseconds
         guard var running = check.take() else {
-            if now >= due { start(now) }
+            if now >= due { if isPaused() { due = now + policy.interval } else { start(now) } }
             return record.status != before
         }
         if poller.isReadable(place.output) { HealthMonitor.drain(&running) }
         // A check that is over may leave processes that hold its output: they are not waited for.
         if let status = try? running.process.poll() {
             HealthMonitor.drain(&running)
-            finish(status.shellCode, running.text)
+            finish(status.shellCode, running.text, isPaused)
         } else if now >= running.deadline {
             try? running.process.signal(SIGKILL)
             _ = try? running.process.wait()
-            finish(124, running.text + Array("\nzonectl: no answer within \(policy.timeout) ms".utf8))
+            finish(124, running.text + Array("\nzonectl: no answer within \(policy.timeout) ms".utf8), isPaused)
         } else {
             check = consume running
         }
@@ -92,16 +93,17 @@ struct HealthMonitor: ~Copyable {
             Descriptor.setNonBlocking(output.raw)
             check = Check(process: process, output: output, deadline: now + policy.timeout)
         } catch {
-            finish(125, Array("\(error)".utf8))
+            finish(125, Array("\(error)".utf8)) { false }
         }
     }
 
-    private mutating func finish(_ code: Int32, _ text: [UInt8]) {
+    private mutating func finish(_ code: Int32, _ text: [UInt8], _ isPaused: () -> Bool) {
         let now = MonotonicClock.milliseconds
+        due = now + policy.interval
+        if code != 0, isPaused() { return }
         record.note(
             code, String(decoding: text.suffix(HealthMonitor.room), as: UTF8.self), at: Int64(time(nil)), policy,
             isStarting: now - started < policy.startPeriod)
-        due = now + policy.interval
     }
 
     private static func drain(_ check: inout Check) {

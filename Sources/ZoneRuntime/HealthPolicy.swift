@@ -28,9 +28,18 @@ public struct HealthPolicy: JSONRecord, Sendable, Equatable {
 
     /// How a zone is checked: as its definition says, else its image; `nil` where neither wants it.
     static func of(_ definition: ZoneDefinition, _ image: Image?) -> HealthPolicy? {
-        let policy = definition.health ?? image?.configuration.config?.healthcheck.flatMap { HealthPolicy($0) }
-        guard let policy, !policy.command.isEmpty else { return nil }
+        var policy = definition.health ?? image?.configuration.config?.healthcheck.flatMap { HealthPolicy($0) }
+        guard policy?.command.isEmpty == false else { return nil }
+        policy?.bound()
         return policy
+    }
+
+    /// No time that sums with others could exceed what 64 bits hold: ten years are as good as never.
+    private mutating func bound() {
+        let most: Int64 = 315_360_000_000
+        interval = min(max(interval, 1), most)
+        timeout = min(max(timeout, 1), most)
+        startPeriod = min(max(startPeriod, 0), most)
     }
 
     /// What an image asks for: `["CMD", …]`, `["CMD-SHELL", LINE]` or `["NONE"]`, times in nanoseconds; 0 is the default.

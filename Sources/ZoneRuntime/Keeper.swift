@@ -32,6 +32,8 @@ struct Keeper: ~Copyable {
     var server: AttachServer?
     var health: HealthMonitor?
     var folder: Descriptor?
+    /// Shows `ls` that the record may be trusted.
+    private var presence: PresenceLock?
     var log: KeeperLog
 
     private var backOff = BackOff()
@@ -127,6 +129,12 @@ struct Keeper: ~Copyable {
             EventLog(store.folders).record(restarts > 0 ? .restart : .start, zone: name, ["image": record.image])
         }
         health = HealthMonitor(HealthPolicy.of(definition, image), zone: name, store.folders)
+        // Without it `ls` looks at the process.
+        do throws(SystemError) {
+            presence = try PresenceLock(try folder.open(".", [.readOnly, .directory], resolve: .beneath))
+        } catch {
+            presence = nil
+        }
         self.folder = consume folder
         if let health = health?.record { write(health) }
         service?.ready(name, pid: record.process.pid)
@@ -196,12 +204,15 @@ struct Keeper: ~Copyable {
     }
 
     private mutating func finish(_ code: Int32?, isLast: Bool) {
-        // A process of the zone's that is not in its pid namespace, as one of `exec` before it gets there, may last a moment
-        // longer.
-        _ = try? groups.kill()
         EventLog(store.folders).record(.die, zone: name, ["exitCode": code.map { String($0) } ?? "unknown"])
         recordEnd(code, removes: definition.autoRemove && isLast, next: isLast ? .stopped : .restarting)
+        sayEnd(code, isLast: isLast)
+    }
+
+    /// Tells those who are attached, and with the last end waits until they know.
+    private mutating func sayEnd(_ code: Int32?, isLast: Bool) {
         server?.sendEnd(code, isLast: isLast)
+        if isLast { server?.settle() }
     }
 
     // MARK: Starting again
@@ -216,14 +227,16 @@ struct Keeper: ~Copyable {
         if !isStopping && !store.isToStayStopped(name) { return true }
         // Nothing to end any more: only the record says that a start would follow.
         recordEnd(record.exitCode, removes: definition.autoRemove, next: .stopped)
-        server?.sendEnd(record.exitCode, isLast: true)
+        sayEnd(record.exitCode, isLast: true)
         return false
     }
 
     private mutating func recordEnd(_ code: Int32?, removes: Bool, next: ZoneRecord.Phase) {
         var lines: [String] = []
         do throws(ZoneError) {
-            try ZoneEnd(store: store).record(&record, exitCode: code, groups, removes: removes, next: next) {
+            try ZoneEnd(store: store).record(
+                &record, exitCode: code, groups, removes: removes, killsRest: true, next: next
+            ) {
                 lines.append($0)
             }
         } catch {
@@ -251,7 +264,7 @@ struct Keeper: ~Copyable {
                     drop(claim)
                 }
                 if isLast {
-                    server?.sendEnd(error.exitCode, isLast: true)
+                    sayEnd(error.exitCode, isLast: true)
                     return false
                 }
             }

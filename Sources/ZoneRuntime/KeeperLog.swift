@@ -47,8 +47,18 @@ struct KeeperLog: ~Copyable {
         deadline = nil
     }
 
+    /// What the journal does not take at once is not waited for: the keeper has one loop, and the log file has it all.
     private func copy(_ bytes: UnsafeRawBufferPointer) {
-        // A journal that is gone must not end the zone.
-        try? StandardStream.output.write(Array(bytes))
+        var rest = bytes[...]
+        while !rest.isEmpty {
+            var poller = Poller()
+            let place = poller.add(1, read: false, write: true)
+            // As much as a pipe that is writable takes without blocking, pipe(7) "PIPE_BUF".
+            let part = UnsafeRawBufferPointer(rebasing: rest.prefix(4096))
+            guard (try? poller.wait(milliseconds: 0)) == true, poller.isWritable(place),
+                (try? StandardStream.output.write(Array(part))) != nil
+            else { return }
+            rest = rest.dropFirst(part.count)
+        }
     }
 }

@@ -43,7 +43,10 @@ extension Keeper {
         // Also when nothing happened: a client's time may be over.
         server?.serve(poller, listener: listener, &streams)
         log.settle()
-        if health?.serve(poller) ?? false { noteHealth() }
+        // `pause` is another process's doing: it says so in the record.
+        let (store, name) = (store, name)
+        let isChanged = health?.serve(poller) { (try? store.record(of: name))??.phase == .paused }
+        if isChanged ?? false { noteHealth() }
         if let killDeadline, MonotonicClock.milliseconds >= killDeadline {
             self.killDeadline = nil
             try? process?.signal(SIGKILL)
@@ -128,7 +131,10 @@ extension Keeper {
                         log.append(bytes, source)
                         server?.send(bytes, from: source)
                     })
-            { rounds += 1 }
+            {
+                rounds += 1
+                server?.settle()
+            }
             self.server = server
         }
         log.finish()

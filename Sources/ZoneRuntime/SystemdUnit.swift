@@ -85,6 +85,22 @@ public struct SystemdUnit: Sendable {
         return (words + ["start", "--foreground", zone]).joined(separator: " ")
     }
 
+    /// What follows the program in the value of an ExecStart= that ``text(of:)`` has written.
+    static func arguments(of command: String) -> String {
+        var rest = command.utf8[...]
+        var isQuoted = false
+        while let byte = rest.first {
+            rest.removeFirst()
+            switch byte {
+            case UInt8(ascii: "\\") where isQuoted: rest = rest.dropFirst()
+            case UInt8(ascii: "\""): isQuoted.toggle()
+            case UInt8(ascii: " ") where !isQuoted: return String(Substring(rest))
+            default: break
+            }
+        }
+        return ""
+    }
+
     // MARK: Quoting, systemd.syntax(7)
 
     /// A text where specifiers such as `%i` are replaced.

@@ -74,8 +74,8 @@ public struct SystemdUnits: Sendable {
     private func isOurs(_ zone: String) -> Bool {
         guard let text = try? readHostFile(fragment(zone), limit: 1 << 20) else { return isDefault }
         let arguments = SystemdUnit(program: "", store.folders).arguments(zone)
-        return String(decoding: text, as: UTF8.self).fields("\n").contains {
-            $0.hasPrefix("ExecStart=") && $0.hasSuffix(" " + arguments)
+        return String(decoding: text, as: UTF8.self).fields("\n").contains { line in
+            line.after("ExecStart=").map { SystemdUnit.arguments(of: String($0)) } == arguments
         }
     }
 

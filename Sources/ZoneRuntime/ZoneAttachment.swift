@@ -243,8 +243,13 @@ private struct AttachSession: ~Copyable {
 
     private mutating func receive() throws(SystemError) -> Received {
         let raw = connection.raw
-        let count = packet.withUnsafeMutableBytes { bytes in
-            bytes.baseAddress.map { zn_read(raw, $0, bytes.count) } ?? 0
+        var count = -Int(ECONNRESET)
+        // A keeper that ends before it has read all that we sent resets the connection. That is told once, and first: what it
+        // had sent follows.
+        for _ in 0..<2 where count == -Int(ECONNRESET) {
+            count = packet.withUnsafeMutableBytes { bytes in
+                bytes.baseAddress.map { zn_read(raw, $0, bytes.count) } ?? 0
+            }
         }
         switch count {
         case -Int(EAGAIN), -Int(EINTR): return .nothing

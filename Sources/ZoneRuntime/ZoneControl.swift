@@ -88,8 +88,8 @@ public struct ZoneControl: Sendable {
 
     /// Gives the `zonectl` that stays with the zone a moment to record the end, or to remove the zone if it was told so:
     /// who stops a zone may want its name again at once.
-    private func settle(_ entry: ZoneStore.Entry) {
-        for _ in 0..<200 {
+    private func settle(_ entry: ZoneStore.Entry, seconds: Int = 2) {
+        for _ in 0..<(seconds * 100) {
             guard let keeper = entry.record?.keeper, keeper.isAlive else { return }
             // A record that cannot be read is for the next command to report.
             guard let record = try? store.record(of: entry.name) else { return }
@@ -104,12 +104,13 @@ public struct ZoneControl: Sendable {
             ?? (definition?.initSystem == nil ? 10 : InitSystem.stopTimeout)
     }
 
-    /// The same zone, once its keeper has said whether a zone that has just ended is started again.
+    /// The same zone, once its keeper has said whether a zone that has just ended is started again. It may have much to write
+    /// down first.
     func settled(_ entry: ZoneStore.Entry) -> ZoneStore.Entry {
         guard case .restarting = entry.state, let record = entry.record, record.phase != .restarting else {
             return entry
         }
-        settle(entry)
+        settle(entry, seconds: 30)
         return (try? store.find(entry.name, exactly: true)) ?? entry
     }
 
@@ -179,7 +180,7 @@ public struct ZoneControl: Sendable {
         let claim: ZoneStore.Claim
         do throws(ZoneError) { claim = try store.lock(entry.name) } catch {
             // Its own zonectl was faster (`run --rm`): what was wanted.
-            if force, error.code == .notFound { return }
+            if error.code == .notFound, try removeLeftRecord(entry) || force { return }
             throw error
         }
         // Started again while we waited for the lock.
@@ -198,6 +199,15 @@ public struct ZoneControl: Sendable {
         drop(claim)
     }
 
+    /// Removes what was recorded of a zone that is gone: a `rename` that was killed leaves it. Returns whether there was such.
+    private func removeLeftRecord(_ entry: ZoneStore.Entry) throws(ZoneError) -> Bool {
+        guard let record = entry.record, record.bundle == nil, record.store == store.folders.store,
+            case .stopped = entry.state
+        else { return false }
+        try store.eraseBundle(entry.name, cgroups: record.cgroups.map(\.directory))
+        return true
+    }
+
     /// Ends a zone for a removal that follows, as the ordinary user who started it: from the namespace that the removal
     /// enters there is no right to signal other ids of that user's. What cannot be ended is for the removal to report.
     public func endBeforeRemoval(_ name: String) {
@@ -208,6 +218,7 @@ public struct ZoneControl: Sendable {
     private func recordedGroups(_ name: String) throws(ZoneError) -> [CGroupDirectory] {
         do throws(ZoneError) {
             if let record = try store.record(of: name) { return record.cgroups.map(\.directory) }
+            if try store.isRootOthers(name) { return [] }
         } catch {
             // The record is damaged: the groups are where every zone's are.
         }

@@ -19,6 +19,7 @@ struct ZoneEnd: Sendable {
         exitCode: Int32?,
         _ groups: any CGroupManager,
         removes: Bool = false,
+        killsRest: Bool = false,
         next: ZoneRecord.Phase = .stopped,
         report: (String) -> Void
     ) throws(ZoneError) -> Bool {
@@ -35,19 +36,27 @@ struct ZoneEnd: Sendable {
         record = current
         let groups = current.cgroups == groups.directories.map(RecordedCGroup.init) ? groups : current.groups
         reportMemoryKills(zone, groups, report)
+        // A process of the zone's that is not in its pid namespace, as one of `exec` before it gets there, may last a moment
+        // longer. Not before we have the lock: the groups of a zone of the same name have the same paths.
+        if killsRest { _ = try? groups.kill() }
         if removes {
             try store.erase(zone, cgroups: groups.directories)
             EventLog(store.folders).record(.remove, zone: zone)
-        } else {
-            try attempting("remove the control groups of zone \(zone)") { () throws(SystemError) in try groups.remove()
-            }
-            record.phase = next
-            record.exitCode = exitCode
-            record.finished = Int64(time(nil))
-            record.cgroups = []
-            try store.write(record, in: try store.openVolatile(zone))
+            drop(claim)
+            return true
         }
+        record.phase = next
+        record.exitCode = exitCode
+        record.finished = Int64(time(nil))
+        // How the zone ended is known, whatever becomes of its groups: those that stay are for the next start, or `rm`.
+        var failure: SystemError?
+        do throws(SystemError) {
+            try groups.remove()
+            record.cgroups = []
+        } catch { failure = error }
+        try store.write(record, in: try store.openVolatile(zone))
         drop(claim)
+        if let failure { throw ZoneError("remove the control groups of zone \(zone)", failure) }
         return true
     }
 

@@ -62,6 +62,8 @@ public struct ZoneExecutor: Sendable {
         let seccomp = try SeccompPolicy(definition.seccompProfile).program(
             cache: store.folders.seccompCache, capabilities: process.capabilities?.bounding ?? [])
         plan.process = try PlanBuilder.process(process, seccomp, isAdded: true)
+        // Nobody would wait for it, and a health check that hangs would stay in the zone each time.
+        plan.process.diesWithLauncher = true
         let streams =
             request.hasTerminal ? ProcessStreams() : try ProcessStreams(&plan, passesInput: request.isInteractive)
 

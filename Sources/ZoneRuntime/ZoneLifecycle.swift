@@ -120,21 +120,18 @@ public struct ZoneLifecycle: Sendable {
             try store.noteStart(claim.persistent)
             if let record = entry.record, record.isDetached, !record.keeper.isAlive { return (definition, record) }
             return nil
-        case .restarting:
+        case .restarting where entry.record?.phase == .restarting:
             try store.noteStart(claim.persistent)
             return nil
+        case .restarting:
+            throw ZoneError(
+                .wrongState, "start: zone \(zone) has ended, and its keeper is still clearing up",
+                hint: "try again in a moment")
         case .creating, .created, .damaged: _ = try entry.state.runningProcess(for: "start", of: zone)
         case .stopped: break
         }
         // Of a run whose keeper was killed.
-        if let record = entry.record, !record.cgroups.isEmpty {
-            _ = try attempting("end what is left of zone \(zone)") { () throws(SystemError) in
-                try record.groups.kill()
-            }
-            try attempting("remove the control groups of zone \(zone)") { () throws(SystemError) in
-                try record.groups.remove()
-            }
-        }
+        if let record = entry.record { try store.removeGroups(record) }
         try store.noteStart(claim.persistent)
         return (definition, nil)
     }

@@ -23,15 +23,23 @@ extension ZoneLifecycle {
             throw ZoneError(.exists, "rename: name \"\(new)\" is taken by another zone", hint: "choose another one")
         }
         var record = try store.record(of: old)
+        // They have the old name, which may soon be another zone's.
+        if let record { try store.removeGroups(record) }
+        record?.cgroups = []
         do throws(SystemError) {
-            // The folder in the store last: until then the zone has its old name, at worst without what was recorded of its
-            // last run.
-            if record != nil {
-                let root = try Descriptor.open(store.folders.root, [.path, .directory])
-                try root.rename(old, to: new, replace: false)
-            }
+            // The folder in the store first: with it goes the name. What was recorded of the last run is worth less, and a
+            // record without a zone can be removed.
             let zones = try Descriptor.open(store.folders.zones, [.path, .directory])
             try zones.rename(old, to: new, replace: false)
+            if record != nil {
+                do throws(SystemError) {
+                    let root = try Descriptor.open(store.folders.root, [.path, .directory])
+                    try root.rename(old, to: new, replace: false)
+                } catch {
+                    try? zones.rename(new, to: old, replace: false)
+                    throw error
+                }
+            }
         } catch {
             if error.errno == .exists {
                 throw ZoneError(.exists, "rename: name \"\(new)\" is taken by another zone", hint: "choose another one")

@@ -153,9 +153,14 @@ public enum ZoneState: Sendable, Equatable {
         }
     }
 
-    /// Compares the record with the processes that there are.
-    init(_ record: ZoneRecord) {
+    /// Compares the record with the processes that there are. `isKept`: a keeper lives that sees what becomes of the zone and
+    /// records it at once.
+    init(_ record: ZoneRecord, isKept: Bool = false) {
+        let trusted = isKept && record.isDetached
         switch record.phase {
+        case .running where trusted: self = .running(record.process)
+        case .paused where trusted: self = .paused(record.process)
+        case .restarting where trusted: self = .restarting(keeper: record.keeper)
         case .creating where record.keeper.isAlive: self = .creating
         // Recorded as running, but whoever waited for it is gone too, or it ended this moment.
         case .created where record.process.isAlive: self = .created(record.process)

@@ -24,68 +24,37 @@ public struct ZoneStore: Sendable {
 
     // MARK: Looking
 
-    /// Returns all zones, by name: those made from images and those made from bundles. `forEngines`: a store that cannot
-    /// be read has nothing for the caller, whose zones are bundles'.
-    public func list(forEngines: Bool = false) throws(ZoneError) -> [Entry] {
-        let names = try names(forEngines: forEngines)
-        // A thousand records are two thousand files to read, half of them of /proc. A thread costs as much as a few zones.
-        let threads = names.count < ZoneStore.fewestForThreads ? 1 : min(Threads.available, 8)
-        return Threads.map(names, on: threads) { entry($0) }
-    }
-
-    private static let fewestForThreads = 100
-
-    /// The names alone, in their order: no zone's record is read.
-    public func names(forEngines: Bool = false) throws(ZoneError) -> [String] {
-        let zones = try names(in: folders.zones, isOptional: forEngines).filter { ZoneName.isValid($0) }
-        let bundles = try names(in: folders.root).filter { ZoneName.isValidID($0) }
-        return Set(zones).union(bundles).sorted()
-    }
-
-    private func names(in folder: String, isOptional: Bool = false) throws(ZoneError) -> [String] {
-        do throws(SystemError) {
-            return try Descriptor.open(folder, [.readOnly, .directory]).entries()
-        } catch {
-            if error.errno == .noEntry || isOptional && error.errno == .accessDenied { return [] }
-            throw ZoneError("list zones", error)
-        }
-    }
-
-    /// Returns the zone of this name, or the only one whose name begins so. `exactly`: only the former, for what cannot
-    /// be undone.
-    public func find(_ name: String, exactly: Bool = false) throws(ZoneError) -> Entry {
-        if ZoneName.isValidID(name), exists(name) { return entry(name) }
-        let matches = name.isEmpty ? [] : try names().filter { $0.hasPrefix(name) }.map(entry)
-        if let only = matches.first, matches.count == 1 {
-            if !exactly { return only }
-            throw ZoneError(
-                .notFound, "no zone is named \"\(name)\"",
-                hint: "did you mean \(only.name)? 'rm -f' wants the whole name")
-        }
-        if matches.isEmpty {
-            throw ZoneError(.notFound, "no zone is named \"\(name)\"", hint: "'zonectl ls' lists all zones")
-        }
-        let names = matches.map(\.name).joined(separator: ", ")
-        throw ZoneError(.invalid, "\"\(name)\" could be any of \(names)", hint: "give more of the name")
-    }
-
-    private func exists(_ name: String) -> Bool {
+    func exists(_ name: String) -> Bool {
         // A name that cannot be looked up is none of a zone.
         (try? FileStatus.of(folders.persistent(name))) != nil || (try? FileStatus.of(folders.volatile(name))) != nil
     }
 
-    func entry(_ name: String) -> Entry {
+    func entry(_ name: String, isKept: Bool = false) -> Entry {
         do throws(ZoneError) {
             let record = try record(of: name)
-            return Entry(name: name, record: record, state: record.map { ZoneState($0) } ?? .stopped(exitCode: nil))
+            return Entry(name: name, record: record, state: record.map { ZoneState($0, isKept: isKept) } ?? .stopped(exitCode: nil))
         } catch {
             return Entry(name: name, record: nil, state: .damaged(error.detail))
         }
     }
 
-    /// Reads `state.json`; `nil` where there is none, for example after a reboot.
+    /// Reads `state.json`; `nil` where there is none, for example after a reboot, and where the one that is there is another
+    /// store's: the zone of this name here has none.
     func record(of name: String) throws(ZoneError) -> ZoneRecord? {
+        guard let record = try anyRecord(of: name) else { return nil }
+        if record.store != folders.store, record.bundle == nil, try isPersistent(name) { return nil }
+        return record
+    }
+
+    /// As ``record(of:)``, whichever store's it is.
+    func anyRecord(of name: String) throws(ZoneError) -> ZoneRecord? {
         try read("\(folders.volatile(name))/state.json")
+    }
+
+    /// Whether ROOT/NAME is a zone's of another store that uses the same root, or a bundle's.
+    func isRootOthers(_ name: String) throws(ZoneError) -> Bool {
+        guard let record = try anyRecord(of: name) else { return false }
+        return record.bundle != nil || record.store != folders.store
     }
 
     /// Reads what the zone is; `nil` where its making was interrupted before that was written.
@@ -146,6 +115,8 @@ public struct ZoneStore: Sendable {
                     _ = try folder.lock()
                     // Removed by somebody before we had the lock: once more.
                     guard try isStill(folder, folders.persistent(name)) else { continue }
+                    // Its control groups would be another zone's.
+                    if (try? isRootOthers(name)) == true { throw SystemError("claim", name, .exists) }
                     return Claim(name: name, persistent: folder)
                 } catch {
                     // Nobody else knows of it yet. The first error is the one to tell.
@@ -269,7 +240,7 @@ public struct ZoneStore: Sendable {
             } catch {
                 guard error.errno == .exists else { throw ZoneError("make the state folder of zone \(name)", error) }
             }
-            let other = try record(of: name)
+            let other = try anyRecord(of: name)
             if let bundle = other?.bundle {
                 throw ZoneError(
                     .exists, "name \"\(name)\" is taken by a container of the bundle \(bundle)",
@@ -338,10 +309,20 @@ public struct ZoneStore: Sendable {
         (try? FileStatus.of("\(folders.persistent(name))/\(ZoneStore.stopMark)", followLinks: false)) != nil
     }
 
+    /// Ends and removes what a stopped zone has left in its groups, where its keeper was killed.
+    func removeGroups(_ record: ZoneRecord) throws(ZoneError) {
+        if record.cgroups.isEmpty { return }
+        _ = try attempting("end what is left of zone \(record.id)") { () throws(SystemError) in try record.groups.kill() }
+        try attempting("remove the control groups of zone \(record.id)") { () throws(SystemError) in
+            try record.groups.remove()
+        }
+    }
+
     /// Removes what is left of a zone: control groups first, the name last, so that whatever interrupts this leaves
     /// something that can be listed and removed again.
     func erase(_ name: String, cgroups: [CGroupDirectory]) throws(ZoneError) {
-        try eraseBundle(name, cgroups: cgroups)
+        // A damaged record is taken for ours.
+        if (try? isRootOthers(name)) != true { try eraseBundle(name, cgroups: cgroups) }
         try erasePersistent(name)
     }
 

@@ -5,6 +5,7 @@
 import json
 import os
 import signal
+import subprocess
 import time
 
 from leaks import alive, until
@@ -54,6 +55,107 @@ def test_stop_of_a_zone_that_is_just_started_again_waits_and_stops_it(zone_host)
         until(lambda: record(zone_host, name)["phase"] == "creating", 3, 0)
         zone_host.run("stop", name).ok()
         assert zone_host.status(name) == "stopped"
+
+
+def test_a_name_that_is_free_again_is_not_the_renamed_zones(zone_host):
+    """The groups of a zone whose keeper was killed have the old name still, which is another zone's soon."""
+    old, new = zone_host.detached("old"), zone_host.name("new")
+    zone_host.defer(zone_host.remove, new)
+    for pid in (zone_host.keeper(old), zone_host.pid(old)):
+        os.kill(pid, signal.SIGKILL)
+        assert until(lambda: not alive(pid))
+    assert record(zone_host, old)["cgroups"]
+    zone_host.run("rename", old, new).ok()
+    zone_host.run("run", "-d", "--name", old, "busybox", "sleep", "1000").ok()
+    pid = zone_host.pid(old)
+    zone_host.run("rm", "-f", new).ok()
+    assert zone_host.pid(old) == pid and alive(pid)
+
+
+def test_a_rename_that_was_killed_half_way_leaves_nothing_for_ever(zone_host):
+    name, new = zone_host.detached("half"), zone_host.name("whole")
+    zone_host.defer(zone_host.remove, new)
+    zone_host.run("stop", "-t", "0", name).ok()
+    os.rename(f"{zone_host.store}/zones/{name}", f"{zone_host.store}/zones/{new}")
+    assert {name, new} <= set(zone_host.run("ls", "-q").ok().lines)
+    zone_host.run("rm", name).ok()
+    assert not os.path.exists(f"{zone_host.root}/{name}") and zone_host.status(name) is None
+    zone_host.run("start", new).ok()
+
+
+def test_two_stores_with_one_root(zone_host, busybox_layout):
+    """Their control groups would be the same: a name is one store's."""
+    other = zone_host.directory("other-store")
+
+    def run_there(*words):
+        return zone_host.execute((zone_host.executable, "--root", zone_host.root, "--store", other, *words))
+
+    run_there("image", "import", "--name", "busybox", str(busybox_layout)).exits(0)
+    both = zone_host.name("both")
+    zone_host.defer(zone_host.remove, both)
+    zone_host.run("create", "--name", both, "busybox", "sleep", "1000").ok()
+    zone_host.defer(lambda: run_there("rm", "-f", both).exits(0))
+    run_there("run", "-d", "--name", both, "busybox", "sleep", "1000").ok()
+    pid = record(zone_host, both)["process"]["pid"]
+    assert zone_host.status(both) == "stopped"
+    zone_host.run("exec", both, "true").fails(125, "is not running")
+    zone_host.run("start", both).fails(125, "taken by a zone of the store")
+    zone_host.run("rm", "-f", both).ok()
+    assert alive(pid) and record(zone_host, both)["process"]["pid"] == pid
+    zone_host.run("create", "--name", both, "busybox", "true").fails(125, "taken")
+
+
+def test_a_paused_zone_is_not_unhealthy(zone_host):
+    name = zone_host.detached(
+        options=["--restart", "always", "--health-cmd", "true", "--health-interval", "50ms", "--health-timeout", "200ms",
+                 "--health-retries", "1"])
+    pid = zone_host.pid(name)
+    assert until(lambda: zone_host.inspect(name)["health"]["status"] == "healthy")
+    zone_host.run("pause", name).ok()
+    time.sleep(1)
+    assert zone_host.status(name) == "paused"
+    assert zone_host.inspect(name)["health"]["status"] == "healthy"
+    zone_host.run("resume", name).ok()
+    assert zone_host.pid(name) == pid
+
+
+def test_a_check_that_hangs_leaves_no_processes(zone_host):
+    name = zone_host.detached(
+        options=["--health-cmd", "exec sleep 12345", "--health-interval", "50ms", "--health-timeout", "50ms"])
+    assert until(lambda: zone_host.inspect(name)["health"]["failingStreak"] >= 5)
+    left = zone_host.run("exec", name, "ps").ok().stdout.count("sleep 12345")
+    assert left <= 1, f"{left} checks are left"
+
+
+def test_who_attaches_late_to_read_gets_the_end(zone_host):
+    """More than the socket holds, and nobody reads for a while: the last words and the status wait."""
+    name = zone_host.detached(
+        command=["sh", "-c", "until [ -e /go ]; do usleep 10000; done; i=0; while [ $i -lt 4000 ]; do"
+                 " echo $i-----------------------------------------------------------------; i=$((i+1)); done; exit 7"])
+    attached = subprocess.Popen(
+        zone_host.command("attach", "--no-stdin", name), stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True)
+    time.sleep(0.3)
+    zone_host.run("exec", name, "touch", "/go").ok()
+    time.sleep(1.5)
+    output, _ = attached.communicate(timeout=30)
+    assert attached.returncode == 7, output[-300:]
+    assert output.rstrip().splitlines()[-1].startswith("3999-")
+
+
+def test_many_zones_are_listed_as_they_are(zone_host):
+    """From a hundred on `ls` looks at the keepers' locks instead of the processes."""
+    names = [zone_host.name(f"n{number}") for number in range(100)]
+    zone_host.defer(lambda: zone_host.run("rm", "-f", *names).ok())
+    for name in names:
+        zone_host.run("create", "--name", name, "busybox", "true").ok()
+    running, paused, orphan, gone = (zone_host.detached(suffix) for suffix in ("running", "paused", "orphan", "gone"))
+    zone_host.run("pause", paused).ok()
+    for pid in (zone_host.keeper(orphan), zone_host.keeper(gone), zone_host.pid(gone)):
+        os.kill(pid, signal.SIGKILL)
+        assert until(lambda: not alive(pid))
+    listed = {zone["name"]: zone["status"] for zone in json.loads(zone_host.run("ls", "--json").ok().stdout)}
+    assert [listed[name] for name in (running, paused, orphan, gone)] == ["running", "paused", "running", "stopped"]
+    assert all(listed[name] == "stopped" for name in names)
 
 
 def test_restart_of_a_paused_zone_starts_it(zone_host):

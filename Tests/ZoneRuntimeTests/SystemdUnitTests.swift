@@ -35,6 +35,17 @@ import Testing
     }
 
     // systemd.syntax(7) and systemd.service(5): % in specifiers, $ in variables, quotes and backslashes in words.
+    @Test(arguments: ["/usr/bin/zonectl", "/a b/zonectl", "/a\"b\\ c/%zonectl", "/ä"])
+    func whatFollowsTheProgramIsFound(_ program: String) throws {
+        let (root, store) = (ZoneFolders.defaultRoot, ZoneFolders.defaultStore)
+        for folders in try [(root, store), ("/r x", "/s"), (root, "/s")].map({ try ZoneFolders(root: $0.0, store: $0.1) }) {
+            let unit = SystemdUnit(program: program, folders)
+            let line = "\(SystemdUnit.quoted(program)) \(unit.arguments("web"))"
+            #expect(SystemdUnit.arguments(of: line) == unit.arguments("web"))
+        }
+        #expect(SystemdUnit.arguments(of: "/usr/bin/zonectl") == "")
+    }
+
     @Test func pathsAreQuoted() throws {
         let text = try unit("/opt/a b/%z$\"\\x", root: "/r$HOME/%h", store: "/s p/\n").text(of: definition())
         #expect(

@@ -70,6 +70,8 @@ int zn_utimensat(int dirfd, const char *_Nonnull path, int64_t seconds, int64_t 
 int zn_fsetxattr(int fd, const char *_Nonnull name, const void *_Nullable value, size_t size);
 int zn_lsetxattr(const char *_Nonnull path, const char *_Nonnull name, const void *_Nullable value, size_t size);
 int zn_flock(int fd, int operation);
+/* F_OFD_SETLK of F_RDLCK on the whole file, fcntl_locking(2); never waits. */
+int zn_ofd_lock_shared(int fd);
 int zn_fsync(int fd);
 /// Waits until the file system that holds the file is on its disk.
 int zn_syncfs(int fd);
