@@ -15,7 +15,9 @@ struct HealthMonitor: ~Copyable {
         let output: Descriptor
         /// The end of what it wrote.
         var text: [UInt8] = []
-        let deadline: Int64
+        var deadline: Int64
+        /// It has had its time, and what it executes in the zone was killed.
+        var isOver = false
     }
 
     private let policy: HealthPolicy
@@ -24,6 +26,8 @@ struct HealthMonitor: ~Copyable {
     private var due: Int64
     private var check: Check?
     private(set) var record = HealthRecord()
+    /// Whether a check has ended since somebody asked last.
+    private var hasNews = false
     private var place = (process: 0, output: 0)
 
     /// Bytes of a check's output that are kept.
@@ -74,11 +78,22 @@ struct HealthMonitor: ~Copyable {
         // A check that is over may leave processes that hold its output: they are not waited for.
         if let status = try? running.process.poll() {
             HealthMonitor.drain(&running)
-            finish(status.shellCode, running.text, isPaused)
+            if running.isOver {
+                tooLate(running.text, isPaused)
+            } else {
+                finish(status.shellCode, running.text, isPaused)
+            }
+        } else if now >= running.deadline, !running.isOver {
+            // The process in the zone, and not the zonectl that waits for it: its successor as a parent, the zone's first
+            // process, may be none that reaps.
+            HealthMonitor.killChildren(of: running.process.pid)
+            running.isOver = true
+            running.deadline = now + HealthMonitor.patience
+            check = consume running
         } else if now >= running.deadline {
             try? running.process.signal(SIGKILL)
             _ = try? running.process.wait()
-            finish(124, running.text + Array("\nzonectl: no answer within \(policy.timeout) ms".utf8), isPaused)
+            tooLate(running.text, isPaused)
         } else {
             check = consume running
         }
@@ -97,10 +112,33 @@ struct HealthMonitor: ~Copyable {
         }
     }
 
+    private mutating func tooLate(_ text: [UInt8], _ isPaused: () -> Bool) {
+        finish(124, text + Array("\nzonectl: no answer within \(policy.timeout) ms".utf8), isPaused)
+    }
+
+    /// Milliseconds that a check may take to end once it was killed; one that is frozen with its zone does not.
+    private static let patience: Int64 = 1000
+
+    /// By proc_pid_task_children(5); a kernel without that leaves it to PR_SET_PDEATHSIG.
+    private static func killChildren(of pid: Int32) {
+        guard let text = try? readHostFile("/proc/\(pid)/task/\(pid)/children", limit: 4096) else { return }
+        for child in String(decoding: text, as: UTF8.self).fields(" ").compactMap({ Int32($0) }) {
+            // Our grandchild until its parent has reaped it, which is a moment later than it ends: the number is still its own.
+            try? ProcessHandle(pid: child).signal(SIGKILL)
+        }
+    }
+
+    /// What the last check has said, if that was not asked for before.
+    mutating func takeNews() -> HealthRecord? {
+        defer { hasNews = false }
+        return hasNews ? record : nil
+    }
+
     private mutating func finish(_ code: Int32, _ text: [UInt8], _ isPaused: () -> Bool) {
         let now = MonotonicClock.milliseconds
         due = now + policy.interval
         if code != 0, isPaused() { return }
+        hasNews = true
         record.note(
             code, String(decoding: text.suffix(HealthMonitor.room), as: UTF8.self), at: Int64(time(nil)), policy,
             isStarting: now - started < policy.startPeriod)

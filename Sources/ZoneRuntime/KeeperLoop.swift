@@ -46,6 +46,7 @@ extension Keeper {
         // `pause` is another process's doing: it says so in the record.
         let (store, name) = (store, name)
         let isChanged = health?.serve(poller) { (try? store.record(of: name))??.phase == .paused }
+        if let news = health?.takeNews() { write(news) }
         if isChanged ?? false { noteHealth() }
         if let killDeadline, MonotonicClock.milliseconds >= killDeadline {
             self.killDeadline = nil
@@ -99,7 +100,6 @@ extension Keeper {
 
     private mutating func noteHealth() {
         guard let record = health?.record else { return }
-        write(record)
         log.note("health: \(record.status.rawValue)")
         EventLog(store.folders).record(.health, zone: name, ["status": record.status.rawValue])
         service?.status("Zone \(name) is \(record.status.rawValue)")

@@ -12,7 +12,9 @@ extension ZoneStore {
         // A thousand zones are two thousand files to read, half of them of /proc, which are the slower ones.
         if names.count < ZoneStore.fewestToHurry { return names.map { entry($0) } }
         let kept = (try? keptZones()) ?? []
-        return Threads.map(names, on: min(Threads.available, 8)) { (name: String) in entry(name, isKept: kept.contains(name)) }
+        return Threads.map(names, on: min(Threads.available, 8)) { (name: String) in
+            entry(name, isKept: kept.contains(name))
+        }
     }
 
     /// From how many zones on a thread costs less than it saves.

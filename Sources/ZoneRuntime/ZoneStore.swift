@@ -32,7 +32,9 @@ public struct ZoneStore: Sendable {
     func entry(_ name: String, isKept: Bool = false) -> Entry {
         do throws(ZoneError) {
             let record = try record(of: name)
-            return Entry(name: name, record: record, state: record.map { ZoneState($0, isKept: isKept) } ?? .stopped(exitCode: nil))
+            return Entry(
+                name: name, record: record,
+                state: record.map { ZoneState($0, isKept: isKept) } ?? .stopped(exitCode: nil))
         } catch {
             return Entry(name: name, record: nil, state: .damaged(error.detail))
         }
@@ -312,7 +314,8 @@ public struct ZoneStore: Sendable {
     /// Ends and removes what a stopped zone has left in its groups, where its keeper was killed.
     func removeGroups(_ record: ZoneRecord) throws(ZoneError) {
         if record.cgroups.isEmpty { return }
-        _ = try attempting("end what is left of zone \(record.id)") { () throws(SystemError) in try record.groups.kill() }
+        _ = try attempting("end what is left of zone \(record.id)") { () throws(SystemError) in try record.groups.kill()
+        }
         try attempting("remove the control groups of zone \(record.id)") { () throws(SystemError) in
             try record.groups.remove()
         }

@@ -20,7 +20,8 @@ import Testing
             let second = try PresenceLock(try Descriptor.open(path, [.readOnly, .directory]))
             #expect(try Descriptor.open(path, [.readOnly, .directory]).lock(wait: false))
             #expect(try isSeen())
-            _ = (consume first, consume second)
+            _ = consume first
+            _ = consume second
         }
         #expect(try !isSeen())
     }

@@ -26,6 +26,7 @@ import Testing
         -> ZoneRecord
     {
         var record = ZoneRecord()
+        record.store = store.folders.store
         record.id = "web"
         record.phase = phase
         record.process = process

@@ -38,7 +38,9 @@ import Testing
     @Test(arguments: ["/usr/bin/zonectl", "/a b/zonectl", "/a\"b\\ c/%zonectl", "/ä"])
     func whatFollowsTheProgramIsFound(_ program: String) throws {
         let (root, store) = (ZoneFolders.defaultRoot, ZoneFolders.defaultStore)
-        for folders in try [(root, store), ("/r x", "/s"), (root, "/s")].map({ try ZoneFolders(root: $0.0, store: $0.1) }) {
+        for folders in try [(root, store), ("/r x", "/s"), (root, "/s")].map({
+            try ZoneFolders(root: $0.0, store: $0.1)
+        }) {
             let unit = SystemdUnit(program: program, folders)
             let line = "\(SystemdUnit.quoted(program)) \(unit.arguments("web"))"
             #expect(SystemdUnit.arguments(of: line) == unit.arguments("web"))
