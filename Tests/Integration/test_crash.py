@@ -144,24 +144,39 @@ def calls_of(trace):
     return calls
 
 
-@pytest.mark.parametrize("verb", ["run", "rm", "image import"])
+# What is killed, after what: {name} is the zone's, {other} a free one, {layout} an image's.
+WORDS = {
+    "run": ((), "run --rm --name {name} busybox true"),
+    "rm": (("run --name {name} busybox true",), "rm {name}"),
+    "image import": ((), "image import --name again {layout}"),
+    "run -d": ((), "run -d --name {name} busybox sleep 1000"),
+    "start": (("create --name {name} busybox sleep 1000",), "start {name}"),
+    "stop": (("run -d --name {name} busybox sleep 1000",), "stop -t 0 {name}"),
+    "restart": (("run -d --name {name} --stop-timeout 0 busybox sleep 1000",), "restart {name}"),
+    "rename": (("run --name {name} busybox true",), "rename {name} {other}"),
+    "set": (("run -d --name {name} busybox sleep 1000",), "set --memory 64M --cpus 0.5 {name}"),
+}
+
+
+@pytest.mark.parametrize("verb", WORDS)
 def test_killed_at_system_calls(own_store, strace, verb, busybox_layout):
-    """Kills zonectl at twenty calls spread evenly over its life, or at all with ZONECTL_TEST_EVERY_CALL=1."""
-    name = own_store.name()
+    """Kills zonectl at some calls spread evenly over its life, or at all with ZONECTL_TEST_EVERY_CALL=1."""
+    name, other = own_store.name(), own_store.name("other")
     trace = own_store.path("trace")
-    words = {
-        "run": ["run", "--rm", "--name", name, "busybox", "true"],
-        "rm": ["rm", name],
-        "image import": ["image", "import", "--name", "again", busybox_layout],
-    }[verb]
+    before, command = WORDS[verb]
+    fill = {"name": name, "other": other, "layout": busybox_layout}
+    words = [word.format(**fill) for word in command.split()]
 
     def prepare():
-        if verb == "rm":
-            own_store.run("run", "--name", name, "busybox", "true").exits(0)
+        for line in before:
+            own_store.run(*(word.format(**fill) for word in line.split())).exits(0)
 
+    for each in (name, other):
+        own_store.defer(own_store.remove, each)
     prepare()
     own_store.run(*words, wrap=[strace, "-qq", "-o", trace]).exits(0)
-    own_store.defer(own_store.remove, name)
+    for each in (name, other):
+        own_store.remove(each)
     calls = calls_of(trace)
     # Not the calls of the program's start, before it can have done anything, and not each of the many writes.
     calls = [
@@ -169,7 +184,8 @@ def test_killed_at_system_calls(own_store, strace, verb, busybox_layout):
         for call in calls
         if call[0] not in ("execve", "exit_group", "mmap", "munmap", "mprotect", "brk") and call[1] < 100
     ]
-    step = 1 if os.environ.get("ZONECTL_TEST_EVERY_CALL") else max(1, len(calls) // 20)
+    most = 20 if verb in ("run", "rm", "image import") else 8
+    step = 1 if os.environ.get("ZONECTL_TEST_EVERY_CALL") else max(1, len(calls) // most)
     for call, number in calls[::step]:
         prepare()
         inject = [
@@ -184,9 +200,11 @@ def test_killed_at_system_calls(own_store, strace, verb, busybox_layout):
         ]
         own_store.run(*words, wrap=inject)
         try:
-            clean_up(own_store, name)
-            if verb != "rm":
+            for each in (name, other):
+                clean_up(own_store, each)
+            if not before:
                 own_store.run(*words).exits(0)
+                own_store.remove(name)
         except AssertionError as error:
             raise AssertionError(f"after SIGKILL at {call} number {number}: {error}") from None
     own_store.run("run", "--rm", "--name", name, "busybox", "echo", "again").ok(stdout="again\n")
