@@ -123,11 +123,12 @@ struct Keeper: ~Copyable {
     private mutating func begin(_ folder: consuming Descriptor, _ image: Image?) {
         startedAt = MonotonicClock.milliseconds
         isUnhealthy = false
-        isRebooting = false
         killDeadline = nil
         if isParent {
-            EventLog(store.folders).record(restarts > 0 ? .restart : .start, zone: name, ["image": record.image])
+            let kind: ZoneEvent.Kind = restarts > 0 || isRebooting ? .restart : .start
+            EventLog(store.folders).record(kind, zone: name, ["image": record.image])
         }
+        isRebooting = false
         health = HealthMonitor(HealthPolicy.of(definition, image), zone: name, store.folders)
         // Without it `ls` looks at the process.
         do throws(SystemError) {
@@ -249,12 +250,14 @@ struct Keeper: ~Copyable {
     /// zone stays stopped, or is no longer this keeper's.
     private mutating func startAgain() -> Bool {
         while true {
-            restarts += 1
+            // A boot that the zone itself has asked for is none of those that a policy counts.
+            if !isRebooting { restarts += 1 }
             startedAt = MonotonicClock.milliseconds
             do throws(ZoneError) {
                 if try startOnce() { return true }
                 return false
             } catch {
+                isRebooting = false
                 // Removed meanwhile.
                 if (try? store.isPersistent(name)) == false { return false }
                 log.note("start \(restarts): \(error)")

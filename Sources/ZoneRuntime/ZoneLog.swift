@@ -71,6 +71,11 @@ public struct ZoneLog: Sendable {
 
     private func noLog() -> ZoneError {
         let policy = (try? store.definition(of: name))?.log
+        if policy?.driver != LogPolicy.Driver.none, (try? store.record(of: name)) == .some(nil) {
+            return ZoneError(
+                .notFound, "zone \(name) has no log: it has not been started yet",
+                hint: "'zonectl start \(name)' starts it in the background")
+        }
         return ZoneError(
             .notFound, "zone \(name) has no log",
             hint: policy?.driver == LogPolicy.Driver.none
