@@ -15,6 +15,13 @@ public struct Image: Sendable {
     /// RFC 3339, where the image says it.
     public var created: String? { configuration.created }
 
+    /// What machine it is for.
+    public var platform: Platform {
+        var platform = Platform(architecture: configuration.architecture, os: configuration.os)
+        platform.variant = configuration.variant
+        return platform
+    }
+
     let manifest: ImageManifest
 
     init(name: String?, digest: Digest, manifest: ImageManifest, configuration: ImageConfiguration) throws(ImageError) {
@@ -55,7 +62,7 @@ public struct Image: Sendable {
     }
 
     /// The platform that images must be for.
-    static let machine: Platform = {
+    public static let machine: Platform = {
         #if arch(x86_64)
         Platform(architecture: "amd64", os: "linux")
         #elseif arch(arm64)

@@ -134,15 +134,22 @@ public struct ImageStore: Sendable {
 }
 
 extension MediaType {
+    /// The annotation that says by what digest an image was pulled, where that is a list's for several machines.
+    static let sourceDigest = "zoneruntime.source.digest"
+
     static func isIndex(_ type: String) -> Bool { type == index || type == dockerIndex }
     static func isManifest(_ type: String) -> Bool { type == manifest || type == dockerManifest }
 }
 
 extension BlobDescriptor {
     /// Whether the descriptor's platform, where it names one, is this machine's.
-    var isForThisMachine: Bool {
+    var isForThisMachine: Bool { isFor(Image.machine) }
+
+    /// Whether the descriptor's platform, where it names one, is this one; a variant counts only where one is wanted.
+    func isFor(_ wanted: Platform) -> Bool {
         guard let platform else { return true }
-        return platform.os == Image.machine.os && platform.architecture == Image.machine.architecture
+        return platform.os == wanted.os && platform.architecture == wanted.architecture
+            && (wanted.variant == nil || platform.variant == nil || platform.variant == wanted.variant)
     }
 }
 
@@ -164,7 +171,9 @@ extension ImageIndex {
         if let named { return named }
         switch wanted {
         case .name: return nil
-        case .digest(let digest): return manifests.first { $0.digest == digest }
+        case .digest(let digest):
+            return manifests.first { $0.digest == digest }
+                ?? manifests.first { $0.annotations[MediaType.sourceDigest] == digest.description }
         case .prefix(let digits, _):
             let matches = manifests.filter { $0.digest.hex.hasPrefix(digits) }
             guard Set(matches.map(\.digest)).count <= 1 else {
