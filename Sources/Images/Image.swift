@@ -1,6 +1,7 @@
 // SPDX-License-Identifier: Apache-2.0
 // SPDX-FileCopyrightText: ZoneRuntime authors
 
+import LinuxSystem
 public import OCI
 
 /// An image in the store.
@@ -20,6 +21,14 @@ public struct Image: Sendable {
         var platform = Platform(architecture: configuration.architecture, os: configuration.os)
         platform.variant = configuration.variant
         return platform
+    }
+
+    /// What the list of images looked like when it was found there.
+    var listed: FileStatus?
+
+    /// A layer: its blob, and its digest when decompressed.
+    public var layers: [(blob: BlobDescriptor, content: Digest)] {
+        Array(zip(manifest.layers, configuration.rootfs.diffIDs)).map { (blob: $0, content: $1) }
     }
 
     let manifest: ImageManifest

@@ -66,7 +66,7 @@ extension ImageStore {
                 }
             }
             // What the registry has is kept as it is; what skopeo makes of its manifest is not used.
-            _ = try skopeo.copy(
+            try skopeo.copy(
                 from: name.transport(found.descriptor.digest), to: "oci:\(folder.path):image", registry: "src",
                 ["--dest-oci-accept-uncompressed-layers"], of: name
             ) {

@@ -65,6 +65,19 @@ struct LayoutSource: ~Copyable {
         throw ImageError(.unsupported, "\(place): no image for \(machine)\(found)")
     }
 
+    /// The names of all images; one that has none stands as `nil`.
+    func names(fallback: String) throws(ImageError) -> [String?] {
+        let index: ImageIndex = try document("index.json", try bytes("index.json"))
+        var names: [String?] = []
+        for descriptor in index.manifests {
+            let name = LayoutSource.name(of: descriptor, fallback: fallback)
+            if !names.contains(name) { names.append(name) }
+        }
+        if names.isEmpty { throw ImageError(.invalid, "\(place): the layout holds no image") }
+        // An image without a name beside others that have one is a part of them, such as a signature.
+        return names.count > 1 ? names.filter { $0 != nil } : names
+    }
+
     /// The name that a layout gives an image; `nil` where it gives none that could be one.
     private static func name(of descriptor: BlobDescriptor, fallback: String) -> String? {
         // docker's builder puts the whole name there and only the tag into the standard's annotation.

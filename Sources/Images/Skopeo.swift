@@ -69,38 +69,33 @@ struct Skopeo: Sendable {
     }
 
     /// Copies an image between a registry and a folder of ours, and calls `meanwhile` now and then until that is done.
-    /// `registry` is the side of the registry: `src` or `dest`. Returns what skopeo wrote to its output.
+    /// `registry` is the side of the registry: `src` or `dest`.
     func copy(
         from source: String, to target: String, registry: String, _ options: [String], of name: RegistryName,
         meanwhile: () -> Void
-    ) throws(ImageError) -> [UInt8] {
+    ) throws(ImageError) {
         var words = ["copy", "--quiet", "--retry-times", "3"] + options + tlsWords("--\(registry)-")
         let secret = try credentialFile(name.host)
         if let file = authFile(secret) { words += ["--\(registry)-authfile", file] }
         let program = try command(words + [source, target], secret)
-        let ended: (status: ExitStatus, output: [UInt8], errors: [UInt8])
+        let ended: (status: ExitStatus, errors: [UInt8])
         do throws(SystemError) { ended = try Skopeo.attend(program, meanwhile) } catch {
             throw ImageError("run skopeo", error)
         }
         guard ended.status == .exited(0) else { throw SkopeoFailure(ended.errors, name, access).error }
-        return ended.output
     }
 
     private static func attend(
         _ program: HostProgram, _ meanwhile: () -> Void
-    ) throws(SystemError) -> (ExitStatus, [UInt8], [UInt8]) {
-        // Not pipes: both are short, and nobody has to empty a file.
-        let output = try Descriptor.inMemory("output")
+    ) throws(SystemError) -> (ExitStatus, [UInt8]) {
+        // Not a pipe: nobody has to empty a file. What it writes to its output is of no use to us.
+        let output = try Descriptor.open("/dev/null", [.writeOnly])
         let errors = try Descriptor.inMemory("errors")
         let process = try program.start(output: output.raw, errors: errors.raw)
         while try !process.waitUntilEnded(milliseconds: 200) { meanwhile() }
         let status = try process.wait()
-        output.rewind()
         errors.rewind()
-        return (
-            status, try output.readAll(limit: documentLimit, "output"),
-            try errors.readAll(limit: documentLimit, "errors")
-        )
+        return (status, try errors.readAll(limit: documentLimit, "errors"))
     }
 
     // MARK: The command line

@@ -268,3 +268,33 @@ def test_full_disk(host, registry, tool):
     host.store = folder + "/store"
     host.run("image", "pull", "-q", PLAIN, f"{registry.host}/team/tool:1").fails(125, "no space", "hint")
     assert names(host) == [] and leftovers(host) == []
+
+
+def test_push(host, registry, secure_registry_beside, busybox_layout):
+    host.import_image(busybox_layout, "busybox").exits(0)
+    name = f"{registry.host}/new/tool:v1"
+    result = host.run("image", "push", PLAIN, "busybox", name).ok()
+    host.run("image", "tag", "busybox", name).ok(stdout=name + "\n")
+    result.check(result.stdout.startswith(f"{name} sha256:"), "no name and digest")
+    digest = result.stdout.split()[1]
+    for image in names(host):
+        host.run("image", "rm", image).ok()
+    host.run("run", "--rm", PLAIN, f"{registry.host}/new/tool@{digest}", "echo", "works").exits(0)
+    host.run("image", "push", PLAIN, "no-such", name).fails(125, "no-such")
+    # By a digest alone it has no name to go by.
+    host.run("image", "push", PLAIN, digest).fails(125, "digest")
+    host.run("image", "tag", digest, "tool").ok()
+    host.run("image", "push", PLAIN, "tool", "127.0.0.1:1/tool").fails(125, "cannot be reached")
+    other = f"{secure_registry_beside.host}/tool"
+    host.run("image", "push", PLAIN, "tool", other).fails(125, "credentials")
+    host.run("image", "push", PLAIN, "--creds", f"{USER}:wrong", "tool", other).fails(125, "credentials")
+    host.run("image", "push", PLAIN, "--creds", f"{USER}:{PASSWORD}", "tool", other).ok()
+    assert leftovers(host) == []
+
+
+@pytest.fixture
+def secure_registry_beside(test_folder):
+    """A second registry, with TLS and a password."""
+    made = Registry(test_folder / "secure", secure=True)
+    yield made
+    made.stop()
