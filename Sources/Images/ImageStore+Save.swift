@@ -3,7 +3,7 @@
 
 import CLinux
 import Glibc
-public import LinuxSystem
+import LinuxSystem
 import OCI
 
 /// Forms of an archive of images.
@@ -15,10 +15,8 @@ public enum ArchiveFormat: String, Sendable, CaseIterable {
 }
 
 extension ImageStore {
-    /// Writes images as one archive.
-    public func save(
-        _ references: [String], as format: ArchiveFormat, to output: borrowing Descriptor
-    ) throws(ImageError) {
+    /// Writes images as one archive. `output` is a descriptor that stays the caller's.
+    public func save(_ references: [String], as format: ArchiveFormat, to output: CInt) throws(ImageError) {
         var index = ImageIndex()
         var list: [DockerArchiveEntry] = []
         var blobs: [BlobDescriptor] = []
@@ -96,9 +94,8 @@ struct DockerArchiveEntry: JSONRecord {
 struct TarWriter {
     private let output: CInt
 
-    /// `output` stays the caller's.
-    init(_ output: borrowing Descriptor) {
-        self.output = output.raw
+    init(_ output: CInt) {
+        self.output = output
     }
 
     func add(_ name: String, _ bytes: [UInt8]) throws(ImageError) {

@@ -22,7 +22,7 @@ struct SaveLoadTests {
     private func save(_ names: [String], _ format: ArchiveFormat = .docker) throws -> String {
         let path = fixture.folder.path("saved.tar")
         let file = try Descriptor.open(path, [.writeOnly, .create, .truncate], mode: 0o644)
-        try fixture.store.save(names, as: format, to: file)
+        try fixture.store.save(names, as: format, to: file.raw)
         return path
     }
 

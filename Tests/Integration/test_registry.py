@@ -298,3 +298,19 @@ def secure_registry_beside(test_folder):
     made = Registry(test_folder / "secure", secure=True)
     yield made
     made.stop()
+
+
+def test_ordinary_user(host, registry, tool):
+    """Nothing of root's is needed: neither folders nor rights."""
+    folder = host.directory("user")
+    os.chown(folder, 65534, 65534)
+    home = {"HOME": folder, "XDG_RUNTIME_DIR": folder}
+    host.use_folders(folder + "/root", folder + "/store")
+    name = f"{registry.host}/team/tool:1"
+    result = host.user("image", "pull", "-q", PLAIN, name, env=home)
+    if "user namespace" in result.stderr:
+        pytest.skip(f"ordinary users have no namespaces here: {result.stderr.strip()}")
+    # Without subordinate ids zonectl says so, which is no error.
+    result.exits(0).check(result.stdout.startswith(name), "not the name")
+    saved = host.user("image", "save", name, env=home, stdout=subprocess.PIPE, text=None)
+    saved.exits(0).check("manifest.json" in saved.stdout, "no archive")

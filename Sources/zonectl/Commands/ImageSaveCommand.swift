@@ -34,7 +34,8 @@ enum ImageSaveCommand {
                 throw ZoneError(
                     .invalid, "an archive is nothing for a terminal", hint: "give a file with -o, or pipe it on")
             }
-            try asZoneError { () throws(ImageError) in try images.save(arguments.operands, as: format, to: try stdout())
+            try asZoneError { () throws(ImageError) in
+                try images.save(arguments.operands, as: format, to: StandardStream.output.rawValue)
             }
             return 0
         }
@@ -42,16 +43,10 @@ enum ImageSaveCommand {
             // Before a file is made for it.
             for name in arguments.operands { _ = try images.find(name) }
             try NewFile.write(path) { (file) throws(ImageError) in
-                try images.save(arguments.operands, as: format, to: file)
+                try images.save(arguments.operands, as: format, to: file.raw)
             }
         }
         return 0
-    }
-
-    private static func stdout() throws(ImageError) -> Descriptor {
-        do throws(SystemError) { return try Descriptor.open("/proc/self/fd/1", [.writeOnly, .append]) } catch {
-            throw ImageError(.system, "write to stdout", cause: error)
-        }
     }
 }
 
