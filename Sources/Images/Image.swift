@@ -1,6 +1,7 @@
 // SPDX-License-Identifier: Apache-2.0
 // SPDX-FileCopyrightText: ZoneRuntime authors
 
+import LinuxSystem
 public import OCI
 
 /// An image in the store.
@@ -14,6 +15,21 @@ public struct Image: Sendable {
     public let size: Int64
     /// RFC 3339, where the image says it.
     public var created: String? { configuration.created }
+
+    /// What machine it is for.
+    public var platform: Platform {
+        var platform = Platform(architecture: configuration.architecture, os: configuration.os)
+        platform.variant = configuration.variant
+        return platform
+    }
+
+    /// What the list of images looked like when it was found there.
+    var listed: FileStatus?
+
+    /// A layer: its blob, and its digest when decompressed.
+    public var layers: [(blob: BlobDescriptor, content: Digest)] {
+        Array(zip(manifest.layers, configuration.rootfs.diffIDs)).map { (blob: $0, content: $1) }
+    }
 
     let manifest: ImageManifest
 
@@ -55,7 +71,7 @@ public struct Image: Sendable {
     }
 
     /// The platform that images must be for.
-    static let machine: Platform = {
+    public static let machine: Platform = {
         #if arch(x86_64)
         Platform(architecture: "amd64", os: "linux")
         #elseif arch(arm64)

@@ -40,6 +40,15 @@ enum ImageReference: Equatable {
         self = .name(try ImageReference.normalized(text))
     }
 
+    /// Reads what is to be a name, where `beef` is no digest's beginning.
+    init(asName text: String) throws(ImageError) {
+        if let digest = Digest(text) ?? Digest(hex: text) {
+            self = .digest(digest)
+        } else {
+            self = .name(try ImageReference.normalized(text))
+        }
+    }
+
     /// Returns the name as images are listed by it.
     static func normalized(_ text: String) throws(ImageError) -> String {
         // Bytes throughout: this is on the way of every start, and Characters would take longer than all else in it.

@@ -4,8 +4,8 @@
 import LinuxSystem
 
 extension ImageStore {
-    /// Imports an OCI image layout (a folder, or a tar archive of one) or the tar archive of a root file system, plain
-    /// or compressed with gzip, zstd, bzip2 or xz.
+    /// Imports an OCI image layout (a folder, or a tar archive of one), an archive of docker's, or the tar archive of a root
+    /// file system, plain or compressed with gzip, zstd, bzip2 or xz.
     ///
     /// A layout's own name is used unless `name` is given; without either, the file's. `command` is what zones of a root
     /// file system run, `/bin/sh` unless given. A failed import leaves nothing.
@@ -32,11 +32,12 @@ extension ImageStore {
             }
         }
         let archive = ImportArchive(source, place: path, limits: limits)
-        switch try archive.content() {
-        case .layout:
+        let content = try archive.content()
+        switch content {
+        case .layout, .docker:
             try ImageStore.refuse(command, of: path)
             return try change { (transaction) throws(ImageError) in
-                try archive.extractLayout(into: try transaction.stageFolder("layout"))
+                try archive.stageLayout(content, into: try transaction.stageFolder("layout"))
                 let layout = try LayoutSource(try transaction.stageFolder("layout"), place: path)
                 let choice = try layout.choose(wanted, fallback: fallback)
                 return try transaction.importImage(choice, of: layout, staged: "layout", progress)
@@ -56,7 +57,7 @@ extension ImageStore {
     }
 
     /// Makes a change under the lock, and leaves no more than is needed, whether it succeeds or fails.
-    private func change(_ body: (inout StoreTransaction) throws(ImageError) -> Image) throws(ImageError) -> Image {
+    func change<Result>(_ body: (inout StoreTransaction) throws(ImageError) -> Result) throws(ImageError) -> Result {
         var transaction = try StoreTransaction(self)
         do throws(ImageError) {
             let image = try body(&transaction)
@@ -74,7 +75,7 @@ extension ImageStore {
             .invalid, "\(path): the images of a layout have commands of their own; give one when running them")
     }
 
-    private static func openSource(_ path: String) throws(ImageError) -> Descriptor {
+    static func openSource(_ path: String) throws(ImageError) -> Descriptor {
         do throws(SystemError) {
             // Not blocking: opening a fifo would wait for a writer.
             return try Descriptor.open(path, [.readOnly, .nonBlocking, .noControllingTerminal])

@@ -36,14 +36,16 @@ public struct ImageStore: Sendable {
         let wanted = try ImageReference(reference)
         // Before the list is read, so that a change in between makes what is kept invalid at once.
         let list = try? FileStatus.of(indexPath)
-        if case .name(let name) = wanted, let list, let image = ResolvedImage.load(name, list: list, in: self) {
+        if case .name(let name) = wanted, let list, var image = ResolvedImage.load(name, list: list, in: self) {
+            image.listed = list
             return image
         }
         guard let index = try readIndex(), let descriptor = try index.first(wanted, reference) else {
             throw ImageError(.notFound, "image \(reference) is not in the store \(path)")
         }
         do throws(ImageError) {
-            let image = try load(descriptor)
+            var image = try load(descriptor)
+            image.listed = list
             if let list, descriptor.annotations[MediaType.referenceName] != nil {
                 ResolvedImage.save(image, list: list, in: self)
             }
@@ -53,8 +55,20 @@ public struct ImageStore: Sendable {
         }
     }
 
+    /// Throws where an image is not in the store any more that was found a moment ago.
+    private func verifyListed(_ image: Image) throws(ImageError) {
+        guard let listed = image.listed, (try? FileStatus.of(indexPath)) != listed else { return }
+        for reference in [image.digest.description, image.name] {
+            if let found = try? find(reference), found.digest == image.digest { return }
+        }
+        throw ImageError(.notFound, "image \(image.name) was removed by another process")
+    }
+
     /// Returns the directories of an image's layers, topmost first as overlayfs wants them; unpacks what is missing.
+    ///
+    /// For a zone this is called once its definition is on the disk: see ``remove(_:inUse:)``.
     public func layers(of image: Image) throws(ImageError) -> [String] {
+        try verifyListed(image)
         let directories = image.chainIDs.reversed().map { "\(path)/layers/\($0.hex)" }
         if directories.allSatisfy({ (try? FileStatus.of($0))?.kind == .directory }) { return directories }
         let transaction = try StoreTransaction(self)
@@ -62,28 +76,6 @@ public struct ImageStore: Sendable {
             throw error.inside("image \(image.name)")
         }
         return directories
-    }
-
-    /// Removes an image's name, and what no other image needs with the last one. A digest removes all its names.
-    ///
-    /// Whether a zone still uses the image is for the caller to know.
-    public func remove(_ reference: String) throws(ImageError) {
-        let wanted = try ImageReference(reference)
-        guard let known = try readIndex(), try known.first(wanted, reference) != nil else {
-            throw ImageError(.notFound, "image \(reference) is not in the store \(path)")
-        }
-        var transaction = try StoreTransaction(self)
-        var index = transaction.index
-        guard let found = try index.first(wanted, reference) else {
-            throw ImageError(.notFound, "image \(reference) was removed by another process")
-        }
-        let name = found.annotations[MediaType.referenceName]
-        let byName = name.map(wanted.isName) == true
-        index.manifests.removeAll {
-            $0.digest == found.digest && (!byName || $0.annotations[MediaType.referenceName] == name)
-        }
-        try transaction.replaceIndex(index)
-        transaction.sweep()
     }
 
     // MARK: Reading
@@ -134,15 +126,22 @@ public struct ImageStore: Sendable {
 }
 
 extension MediaType {
+    /// The annotation that says by what digest an image was pulled, where that is a list's for several machines.
+    static let sourceDigest = "zoneruntime.source.digest"
+
     static func isIndex(_ type: String) -> Bool { type == index || type == dockerIndex }
     static func isManifest(_ type: String) -> Bool { type == manifest || type == dockerManifest }
 }
 
 extension BlobDescriptor {
     /// Whether the descriptor's platform, where it names one, is this machine's.
-    var isForThisMachine: Bool {
+    var isForThisMachine: Bool { isFor(Image.machine) }
+
+    /// Whether the descriptor's platform, where it names one, is this one; a variant counts only where one is wanted.
+    func isFor(_ wanted: Platform) -> Bool {
         guard let platform else { return true }
-        return platform.os == Image.machine.os && platform.architecture == Image.machine.architecture
+        return platform.os == wanted.os && platform.architecture == wanted.architecture
+            && (wanted.variant == nil || platform.variant == nil || platform.variant == wanted.variant)
     }
 }
 
@@ -164,7 +163,9 @@ extension ImageIndex {
         if let named { return named }
         switch wanted {
         case .name: return nil
-        case .digest(let digest): return manifests.first { $0.digest == digest }
+        case .digest(let digest):
+            return manifests.first { $0.digest == digest }
+                ?? manifests.first { $0.annotations[MediaType.sourceDigest] == digest.description }
         case .prefix(let digits, _):
             let matches = manifests.filter { $0.digest.hex.hasPrefix(digits) }
             guard Set(matches.map(\.digest)).count <= 1 else {

@@ -9,12 +9,14 @@ import OCI
 /// A tar archive that an image is imported from: a root file system, or an OCI image layout.
 struct ImportArchive: ~Copyable {
     private let file: Descriptor
-    private let place: String
-    private let limits: UnpackLimits
+    let place: String
+    let limits: UnpackLimits
 
     enum Content {
         case rootfs(BlobStream.Compression)
         case layout
+        /// As docker wrote archives before version 25.
+        case docker
     }
 
     /// Takes an open regular file.
@@ -31,7 +33,7 @@ struct ImportArchive: ~Copyable {
         return try attempting(place) { () throws(SystemError) in try file.duplicate() }
     }
 
-    /// Finds out which of the two it is: by the first members of a root file system, by `oci-layout` for a layout.
+    /// Finds out which it is: by the first members of a root file system, by `oci-layout` for a layout.
     func content() throws(ImageError) -> Content {
         do throws(ImageError) {
             let stream = try BlobStream(try rewound(), limits: limits)
@@ -49,14 +51,11 @@ struct ImportArchive: ~Copyable {
                 if path.shown == "manifest.json" { isDockerArchive = true }
                 let first = path.shown.prefix { $0 != "/" }
                 let isLayoutMember = ["blobs", "index.json", "manifest.json", "repositories"].contains(first)
+                // HEX.json, HEX.tar, HEX/layer.tar
                 let isOldMember = Digest(hex: String(first.prefix(64))) != nil
                 if !isLayoutMember, !isOldMember { return .rootfs(stream.compression) }
             }
-            if isDockerArchive {
-                throw ImageError(
-                    .unsupported,
-                    "an archive of docker's own form: convert it with skopeo copy docker-archive:FILE oci-archive:NEW")
-            }
+            if isDockerArchive { return .docker }
             guard members > 0 else { throw ImageError(.invalid, "an archive without members") }
             return .rootfs(stream.compression)
         } catch {

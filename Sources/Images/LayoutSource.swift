@@ -38,7 +38,9 @@ struct LayoutSource: ~Copyable {
     }
 
     /// Chooses the image called `name`, or the only one; `fallback` names one that has no name of its own.
-    func choose(_ name: String?, fallback: String) throws(ImageError) -> Choice {
+    func choose(
+        _ name: String?, fallback: String, for platform: Platform = Image.machine
+    ) throws(ImageError) -> Choice {
         let index: ImageIndex = try document("index.json", try bytes("index.json"))
         var byName: [String?: [BlobDescriptor]] = [:]
         for descriptor in index.manifests {
@@ -57,10 +59,23 @@ struct LayoutSource: ~Copyable {
         let final: String
         if let given = name ?? chosen { final = given } else { final = try ImageReference.normalized(fallback) }
         var others: [String] = []
-        if let choice = try resolve(candidates, as: final, depth: 0, &others) { return choice }
-        let machine = "\(Image.machine.os)/\(Image.machine.architecture)"
+        if let choice = try resolve(candidates, as: final, for: platform, depth: 0, &others) { return choice }
+        let machine = "\(platform.os)/\(platform.architecture)"
         let found = others.isEmpty ? "" : ", only for \(others.joined(separator: ", "))"
         throw ImageError(.unsupported, "\(place): no image for \(machine)\(found)")
+    }
+
+    /// The names of all images; one that has none stands as `nil`.
+    func names(fallback: String) throws(ImageError) -> [String?] {
+        let index: ImageIndex = try document("index.json", try bytes("index.json"))
+        var names: [String?] = []
+        for descriptor in index.manifests {
+            let name = LayoutSource.name(of: descriptor, fallback: fallback)
+            if !names.contains(name) { names.append(name) }
+        }
+        if names.isEmpty { throw ImageError(.invalid, "\(place): the layout holds no image") }
+        // An image without a name beside others that have one is a part of them, such as a signature.
+        return names.count > 1 ? names.filter { $0 != nil } : names
     }
 
     /// The name that a layout gives an image; `nil` where it gives none that could be one.
@@ -87,18 +102,21 @@ struct LayoutSource: ~Copyable {
     private func resolve(
         _ candidates: [BlobDescriptor],
         as name: String,
+        for platform: Platform,
         depth: Int,
         _ others: inout [String]
     ) throws(ImageError) -> Choice? {
         guard depth < 4 else { throw ImageError(.invalid, "\(place): indexes are nested more than 4 deep") }
         for descriptor in candidates {
-            guard descriptor.isForThisMachine else {
-                if let platform = descriptor.platform { others.append("\(platform.os)/\(platform.architecture)") }
+            guard descriptor.isFor(platform) else {
+                if let other = descriptor.platform { others.append("\(other.os)/\(other.architecture)") }
                 continue
             }
             if MediaType.isIndex(descriptor.mediaType) {
                 let index: ImageIndex = try read(descriptor)
-                if let choice = try resolve(index.manifests, as: name, depth: depth + 1, &others) { return choice }
+                if let choice = try resolve(index.manifests, as: name, for: platform, depth: depth + 1, &others) {
+                    return choice
+                }
                 continue
             }
             guard MediaType.isManifest(descriptor.mediaType) else {
@@ -106,7 +124,7 @@ struct LayoutSource: ~Copyable {
             }
             let image = try image(descriptor, name)
             let configuration = image.configuration
-            guard configuration.os == Image.machine.os, configuration.architecture == Image.machine.architecture else {
+            guard configuration.os == platform.os, configuration.architecture == platform.architecture else {
                 others.append("\(configuration.os)/\(configuration.architecture)")
                 continue
             }

@@ -1,6 +1,8 @@
 // SPDX-License-Identifier: Apache-2.0
 // SPDX-FileCopyrightText: ZoneRuntime authors
 
+import CLinux
+import Glibc
 import LinuxSystem
 import OCI
 
@@ -12,9 +14,28 @@ extension StoreTransaction {
         staged: String? = nil,
         _ progress: (ImportProgress) -> Void
     ) throws(ImageError) -> Image {
+        try take(choice, of: layout, staged: staged, progress)
+        try record(choice.descriptor, name: choice.image.name, platform: choice.image.platform)
+        return choice.image
+    }
+
+    /// Takes over what an image is made of. `linkable` is a folder of the layout's blobs on the same file system that nobody
+    /// else writes to any more: they need not be copied.
+    func take(
+        _ choice: LayoutSource.Choice,
+        of layout: borrowing LayoutSource,
+        staged: String? = nil,
+        linkable: String? = nil,
+        _ progress: (ImportProgress) -> Void
+    ) throws(ImageError) {
         let manifest = choice.image.manifest
+        let chain = choice.image.chainIDs
         let count = manifest.layers.count
         for (number, layer) in manifest.layers.enumerated() where !hasBlob(layer) {
+            // A layer that is yet to be unpacked is verified then.
+            if let linkable, !hasLayer(chain[number]), link("\(linkable)/\(layer.digest.hex)", as: layer.digest) {
+                continue
+            }
             try copy(layer, from: layout, staged: staged) { done in
                 progress(.init(step: .copying, layer: number + 1, layers: count, bytes: done, total: layer.size))
             }
@@ -23,8 +44,12 @@ extension StoreTransaction {
             _ = try add(try layout.bytes(document), mediaType: document.mediaType)
         }
         try unpackLayers(of: choice.image, progress: progress)
-        try record(choice.descriptor, name: choice.image.name)
-        return choice.image
+    }
+
+    /// Gives a blob of a layout a name among ours; `false` where that takes a copy.
+    private func link(_ file: String, as digest: Digest) -> Bool {
+        let target = "blobs/sha256/\(digest.hex)"
+        return zn_linkat(AT_FDCWD, file, images.raw, target, 0) >= 0
     }
 
     private func copy(

@@ -225,18 +225,29 @@ struct StoreTransaction: ~Copyable {
 
     // MARK: The index
 
-    /// Adds an image, or gives it one more name. An image that had this name before keeps its digest only.
-    mutating func record(_ descriptor: BlobDescriptor, name: String) throws(ImageError) {
+    /// Adds an image, or gives it one more name. An image that had this name before keeps its digest only. `source` is the
+    /// digest that it was pulled by; without a name it is found by digests alone.
+    mutating func record(
+        _ descriptor: BlobDescriptor, name: String?, platform: Platform = Image.machine, source: Digest? = nil
+    ) throws(ImageError) {
         let key = MediaType.referenceName
         var index = index
         var added = descriptor
-        added.annotations = [key: name]
-        added.platform = Image.machine
-        for position in index.manifests.indices where index.manifests[position].annotations[key] == name {
+        added.annotations = [:]
+        added.annotations[key] = name
+        if let source, source != descriptor.digest { added.annotations[MediaType.sourceDigest] = source.description }
+        added.platform = platform
+        for position in index.manifests.indices where name != nil && index.manifests[position].annotations[key] == name
+        {
             index.manifests[position].annotations[key] = nil
         }
         index.manifests.removeAll { $0.digest == added.digest && $0.annotations[key] == nil }
-        index.manifests.append(added)
+        if name == nil, let same = index.manifests.firstIndex(where: { $0.digest == added.digest }) {
+            let noted = added.annotations[MediaType.sourceDigest]
+            if let noted { index.manifests[same].annotations[MediaType.sourceDigest] = noted }
+        } else {
+            index.manifests.append(added)
+        }
         try replaceIndex(index)
     }
 

@@ -80,12 +80,14 @@ extension ZoneError {
             case .notFound: .notFound
             case .exists: .exists
             case .unsupported: .unsupported
-            case .system: .system
+            case .system, .unreachable: .system
+            case .denied: .notPermitted
             case .ambiguous, .invalid: .invalid
             }
         let hint: String? =
             switch error.code {
-            case .notFound: "'zonectl image ls' lists images, 'zonectl image import' adds one"
+            case _ where error.hint != nil: error.hint
+            case .notFound: "'zonectl image ls' lists images, 'zonectl image pull' and 'image import' add them"
             case _ where error.cause?.operation == "chown" && Rootless.isInside:
                 "the image has files of ids that you do not have: /etc/subuid and /etc/subgid give them, package uidmap maps them"
             default: error.cause.flatMap { ZoneError.hint(for: $0.errno) }

@@ -24,9 +24,10 @@ public struct ZoneRunner: Sendable {
 
     /// Runs the zone and returns its first process's exit status, as a shell shows it.
     public func run(_ wanted: ZoneDefinition, name: String?) throws(ZoneError) -> Int32 {
+        // First: who does not find it may go and fetch it, which a signal must be able to end.
+        let image = try attemptingImage { () throws(ImageError) in try store.folders.images.find(wanted.image) }
         // Before anything can wait for them; children start with an empty mask.
         let signals = try attempting("wait for signals") { () throws(SystemError) in try SignalQueue(.forwarded) }
-        let image = try attemptingImage { () throws(ImageError) in try store.folders.images.find(wanted.image) }
         let claim = try store.claim(name)
         var rollback = Rollback()
         let zone = claim.name

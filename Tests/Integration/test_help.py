@@ -84,7 +84,7 @@ def test_a_shell_offers_verbs_options_values_and_names(shell, shell_environment,
         return sorted(shell(shell_environment, line))
 
     assert offers("zonectl insp") == ["inspect"]
-    assert offers("zonectl image i") == ["import"]
+    assert offers("zonectl image im") == ["import"]
     assert {"--cpu-shares", "--cpus", "--cpuset-cpus"} <= set(offers("zonectl run --cpu"))
     assert offers("zonectl run --entry") == ["--entrypoint"]
     assert offers("zonectl run --network=") == ["--network=host", "--network=none"]

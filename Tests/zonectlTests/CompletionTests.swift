@@ -22,8 +22,10 @@ import ZoneRuntime
 
     @Test(
         arguments: [
-            ("ru", ["run"]), ("image ", ["ls", "import", "rm"]), ("image i", ["import"]), ("help ima", ["image"]),
-            ("help image l", ["ls"]), ("completion ", ["bash", "zsh", "fish"]), ("oci sta", ["start", "state"]),
+            ("ru", ["run"]), ("image i", ["inspect", "import"]), ("image p", ["pull", "push", "prune"]),
+            ("help ima", ["image"]),
+            ("help image l", ["ls", "load"]), ("completion ", ["bash", "zsh", "fish"]),
+            ("oci sta", ["start", "state"]),
             ("--root /x ru", ["run"]), ("nonsense ", []), ("", nil),
             ("stop ", ["web", "worker"]), ("stop we", ["web"]), ("stop web ", ["worker"]),
             ("inspect -- w", ["web", "worker"]),

@@ -13,7 +13,10 @@ enum CommandTable {
         ListCommand.command, PsCommand.command, InspectCommand.command, SetCommand.command, LogsCommand.command,
         EventsCommand.command, StatsCommand.command, TopCommand.command, MetricsCommand.command,
         UnitCommand.command, EnableCommand.enable, EnableCommand.disable, ApplyCommand.command,
-        ImageListCommand.command, ImageImportCommand.command, ImageRemoveCommand.command,
+        ImageListCommand.command, ImagePullCommand.command, ImagePushCommand.command, ImageInspectCommand.command,
+        ImageTagCommand.command, ImageSaveCommand.command, ImageLoadCommand.command, ImageImportCommand.command,
+        ImageRemoveCommand.command, ImagePruneCommand.command, ImageVerifyCommand.command,
+        ImageUsageCommand.command,
         DoctorCommand.command, SchemaCommand.command, VersionCommand.command, HelpCommand.command,
         CompletionCommand.command, CompleteCommand.command,
     ]

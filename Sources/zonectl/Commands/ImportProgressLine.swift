@@ -29,12 +29,16 @@ final class ImportProgressLine {
             case .copying: "copying"
             case .unpacking: "unpacking"
             }
+        return "\(step) layer \(progress.layer) of \(progress.layers) \(bar(progress.bytes, of: progress.total))"
+    }
+
+    /// `[=========>          ]  45%  45 MiB of 100 MiB`
+    static func bar(_ bytes: Int64, of all: Int64) -> String {
         let width = 20
-        let total = max(progress.total, 1)
-        let share = Double(min(max(progress.bytes, 0), total)) / Double(total)
+        let total = max(all, 1)
+        let share = Double(min(max(bytes, 0), total)) / Double(total)
         let filled = Int(share * Double(width))
         let bar = String(repeating: "=", count: filled) + String(repeating: " ", count: width - filled)
-        return "\(step) layer \(progress.layer) of \(progress.layers) [\(bar)] \(Int(share * 100))%  "
-            + "\(ByteSize.text(progress.bytes)) of \(ByteSize.text(total))"
+        return "[\(bar)] \(Int(share * 100))%  \(ByteSize.text(bytes)) of \(ByteSize.text(total))"
     }
 }

@@ -47,7 +47,7 @@ enum RunCommand {
             interactive, terminal, remove, name, hostname, environment, environmentFile, workingDirectory, user, volume,
             mount, tmpfs, readOnly, addCapability, dropCapability, security, limit, sysctl, device, usesInit,
             entrypoint, label, logDriver, logOption, network, proc,
-        ] + ResourceOptions.all + SupervisionOptions.all + SystemOptions.all
+        ] + ResourceOptions.all + SupervisionOptions.all + SystemOptions.all + PullOptions.forRun
 
     static let command = Command(
         names: ["run"], group: .run, operands: "IMAGE [COMMAND [ARGUMENT…]]",
@@ -61,6 +61,8 @@ enum RunCommand {
         examples: """
             # A shell in a zone of which nothing is left
             zonectl run -it --rm busybox
+            # From a registry; what is not there yet is pulled
+            zonectl run --rm docker.io/library/alpine cat /etc/alpine-release
             # A web server on the host's network, with a folder of the host's and limits
             zonectl run -d --name web --restart always --network host -v /srv/www:/www:ro -m 256M busybox httpd -f -h /www
             """,
@@ -73,12 +75,16 @@ enum RunCommand {
                 (definition.isInteractive, definition.hasTerminal) = (
                     arguments.flag(interactive), arguments.flag(terminal)
                 )
-                let name = try ZoneLifecycle(context.folders).run(definition, name: arguments.value(name))
-                try Output.write(name + "\n")
+                let zone = try PullOptions.providing(definition.image, arguments, context) { () throws(ZoneError) in
+                    try ZoneLifecycle(context.folders).run(definition, name: arguments.value(name))
+                }
+                try Output.write(zone + "\n")
                 return 0
             }
             try SupervisionOptions.refuse(arguments)
-            return try ZoneRunner(context.folders) { Output.report($0) }.run(definition, name: arguments.value(name))
+            return try PullOptions.providing(definition.image, arguments, context) { () throws(ZoneError) in
+                try ZoneRunner(context.folders) { Output.report($0) }.run(definition, name: arguments.value(name))
+            }
         } catch {
             throw error.code == .notFound ? hinted(error, definition.image) : error
         }

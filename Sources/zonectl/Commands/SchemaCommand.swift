@@ -1,6 +1,7 @@
 // SPDX-License-Identifier: Apache-2.0
 // SPDX-FileCopyrightText: ZoneRuntime authors
 
+import Images
 import OCI
 import ZoneRuntime
 
@@ -44,6 +45,8 @@ enum SchemaCommand {
         entry("events", "zonectl events --json, each line", ZoneEvent.self, isList: false, descriptions: event),
         entry("logs", "zonectl logs --json, each line", LogRecord.self, isList: false, descriptions: log),
         entry("image ls", "zonectl image ls --json", ImageView.self, isList: true),
+        entry("image inspect", "zonectl image inspect", ImageDetail.self, isList: true, descriptions: image),
+        entry("image df", "zonectl image df --json", StoreUsage.self, isList: true),
     ]
 
     private static func entry<Record: JSONRecord & SendableMetatype>(
@@ -76,6 +79,16 @@ enum SchemaCommand {
         "cgroups": "folders of the zone's control groups (inspect)",
         "config": "the OCI runtime configuration that the zone was started with (inspect)",
         "definition": "what the zone is, as it was given to run or create (inspect)",
+    ]
+
+    private static let image = [
+        "names": "all names that the image has",
+        "digest": "of the manifest",
+        "size": "bytes of all blobs, as they came",
+        "layers": "base first",
+        "layers.digest": "of the blob as it came",
+        "layers.diffID": "of the layer when decompressed",
+        "config": "what a zone made from it runs unless told otherwise, OCI image specification",
     ]
 
     private static let usage = [
