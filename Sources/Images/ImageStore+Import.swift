@@ -56,7 +56,7 @@ extension ImageStore {
     }
 
     /// Makes a change under the lock, and leaves no more than is needed, whether it succeeds or fails.
-    private func change(_ body: (inout StoreTransaction) throws(ImageError) -> Image) throws(ImageError) -> Image {
+    func change(_ body: (inout StoreTransaction) throws(ImageError) -> Image) throws(ImageError) -> Image {
         var transaction = try StoreTransaction(self)
         do throws(ImageError) {
             let image = try body(&transaction)

@@ -18,7 +18,12 @@ public struct ImageRemoval: Sendable {
         for entry in try store.list() {
             // One that cannot be read may need any image.
             let definition = try store.definition(of: entry.name)
-            guard let definition, definition.imageDigest == image.digest else { continue }
+            guard let definition else { continue }
+            var digests = [definition.imageDigest]
+            for snapshot in try store.snapshots(of: entry.name) {
+                digests.append(try store.definition(of: entry.name, at: snapshot.name).imageDigest)
+            }
+            guard digests.contains(image.digest) else { continue }
             throw ZoneError(
                 .wrongState, "image \(image.name) is used by zone \(entry.name)",
                 hint: "remove the zone first: zonectl rm \(entry.name)")
