@@ -14,8 +14,19 @@ public struct CopyPolicy: Sendable {
     public var merges = true
     /// Whether device nodes and sockets are made.
     public var makesNodes = false
+    /// Whether an overlay's upper layer is put upon another one, so that the result stands for both: what it replaces or
+    /// hides goes, whatever it was.
+    public var appliesLayer = false
 
     public init() {}
+
+    /// An overlay's upper layer upon another one.
+    public static var layer: CopyPolicy {
+        var policy = exact
+        policy.merges = true
+        policy.appliesLayer = true
+        return policy
+    }
 
     /// A tree as it is, overlayfs's marks included, into a place where nothing is yet.
     public static var exact: CopyPolicy {

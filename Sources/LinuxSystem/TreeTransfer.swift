@@ -84,6 +84,7 @@ public struct TreeTransfer: ~Copyable {
                 linked[number] = path + name
             }
             let attributes = try FileAttributes(of: entry, status)
+            if policy.appliesLayer { try clear(name, in: parent, for: status.kind, attributes) }
             switch status.kind {
             case .directory:
                 let directory = try maker.directory(name, in: parent)
@@ -97,7 +98,9 @@ public struct TreeTransfer: ~Copyable {
                         of: entry, to: directory.file, path: path + name.dropLast() + [slash], depth: depth + 1,
                         device: status.device)
                 }
-                if directory.isNew { try maker.set(attributes, of: directory.file, .directory, name) }
+                if directory.isNew || policy.appliesLayer {
+                    try maker.set(attributes, of: directory.file, .directory, name)
+                }
             case .regular:
                 let from = try entry.reopen([.readOnly])
                 let made = try maker.file(name, in: parent)
@@ -121,6 +124,17 @@ public struct TreeTransfer: ~Copyable {
             // The innermost name is in the error; the first that has a path makes it whole.
             throw error.subject.contains("/") ? error : error.during(error.operation, shown(path, name))
         }
+    }
+
+    /// Removes a directory that a layer replaces by something else, or by one through which nothing shows.
+    private func clear(
+        _ name: [CChar], in parent: borrowing Descriptor, for kind: FileStatus.Kind, _ attributes: FileAttributes
+    ) throws(SystemError) {
+        guard let found = try parent.openEntry(name), try found.stat().kind == .directory else { return }
+        let isOpaque = attributes.extended.contains {
+            ($0.name == "trusted.overlay.opaque" || $0.name == "user.overlay.opaque") && $0.value == Array("y".utf8)
+        }
+        if kind != .directory || isOpaque { try parent.removeTree(rawName: name) }
     }
 
     private mutating func link(

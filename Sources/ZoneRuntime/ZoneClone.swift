@@ -45,10 +45,20 @@ public struct ZoneClone: Sendable {
                 _ = try ZoneSnapshots(store.folders).create(origin, name: base)
             }
             definition.base = "\(zone)/\(base)"
-        } else if let snapshot {
-            try copy(snapshot, of: zone, claim)
         } else {
-            try ZoneChanges(store).copy(origin, for: "clone", to: claim.persistent)
+            // What a linked clone stands on becomes the new zone's own.
+            let bases = try store.baseLayers(of: definition)
+            var policy = CopyPolicy.exact
+            for base in bases.reversed() {
+                try copy(base, claim, policy)
+                policy = .layer
+            }
+            if let snapshot {
+                try copy("\(store.folders.snapshot(snapshot, of: zone))/upper", claim, policy)
+            } else {
+                try ZoneChanges(store).copy(origin, for: "clone", to: claim.persistent, policy)
+            }
+            definition.base = nil
         }
         definition.name = name
         definition.created = Int64(time(nil))
@@ -74,11 +84,12 @@ public struct ZoneClone: Sendable {
         return "clone-\(number)"
     }
 
-    private func copy(_ snapshot: String, of zone: String, _ claim: borrowing ZoneStore.Claim) throws(ZoneError) {
-        try attempting("clone zone \(zone)") { () throws(SystemError) in
-            let path = "\(store.folders.snapshot(snapshot, of: zone))/upper"
-            let upper = try Descriptor.open(path, [.path, .directory, .noFollow])
-            var transfer = TreeTransfer(.exact)
+    private func copy(
+        _ layer: String, _ claim: borrowing ZoneStore.Claim, _ policy: CopyPolicy
+    ) throws(ZoneError) {
+        try attempting("make zone \(claim.name)") { () throws(SystemError) in
+            let upper = try Descriptor.open(layer, [.path, .directory, .noFollow])
+            var transfer = TreeTransfer(policy)
             try transfer.copy(upper, to: claim.persistent, as: "upper".utf8CString.map { $0 })
         }
     }

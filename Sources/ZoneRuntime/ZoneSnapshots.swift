@@ -190,7 +190,8 @@ struct ZoneChanges {
 
     /// Copies a locked zone's changes to `upper` in a folder; a zone that runs is frozen meanwhile.
     func copy(
-        _ claim: borrowing ZoneStore.Claim, for verb: String, to target: borrowing Descriptor
+        _ claim: borrowing ZoneStore.Claim, for verb: String, to target: borrowing Descriptor,
+        _ policy: CopyPolicy = .exact
     ) throws(ZoneError) {
         try whileFrozen(claim, for: verb) { () throws(ZoneError) in
             do throws(SystemError) {
@@ -200,9 +201,9 @@ struct ZoneChanges {
                 } catch {
                     // The zone has never run.
                     guard error.errno == .noEntry else { throw error }
-                    return try target.makeDirectory("upper", mode: 0o755)
+                    return try target.ensureDirectory("upper", mode: 0o755)
                 }
-                var transfer = TreeTransfer(.exact)
+                var transfer = TreeTransfer(policy)
                 try transfer.copy(upper, to: target, as: "upper".utf8CString.map { $0 })
             } catch {
                 if error.errno == .loop {
