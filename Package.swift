@@ -58,7 +58,7 @@ let package = Package(
         // Unit tests; the integration suite drives the executable, see Tests/Integration.
         .target(
             name: "TestSupport", dependencies: ["LinuxSystem"], path: "Tests/TestSupport", swiftSettings: strict),
-        tests("Images", ["Images", "LinuxSystem", "OCI"]),
+        tests("Images", ["Images", "LinuxSystem", "OCI", "TestSupport"]),
         tests("HVBridge", ["HVBridge", "LinuxSystem"]),
         tests("Seccomp", ["Seccomp", "LinuxSystem", "OCI", "CSeccomp"]),
         tests("LinuxSystem", ["LinuxSystem", "CLinux", "TestSupport"]),

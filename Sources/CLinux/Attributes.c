@@ -6,7 +6,9 @@
 
 #include <errno.h>
 #include <fcntl.h>
+#include <linux/fs.h>
 #include <string.h>
+#include <sys/ioctl.h>
 #include <sys/mount.h>
 #include <sys/personality.h>
 #include <sys/resource.h>
@@ -37,6 +39,18 @@ ssize_t zn_flistxattr(int fd, char *names, size_t size) { return RESULT(flistxat
 ssize_t zn_fgetxattr(int fd, const char *name, void *value, size_t size) {
     return RESULT(fgetxattr(fd, name, value, size));
 }
+ssize_t zn_listxattr(const char *path, char *names, size_t size) { return RESULT(listxattr(path, names, size)); }
+ssize_t zn_getxattr(const char *path, const char *name, void *value, size_t size) {
+    return RESULT(getxattr(path, name, value, size));
+}
+int zn_setxattr(const char *path, const char *name, const void *value, size_t size) {
+    return RESULT(setxattr(path, name, value, size, 0));
+}
+
+// --- Content -------------------------------------------------------------------------------------------------------
+
+int zn_clone_content(int to, int from) { return RESULT(ioctl(to, FICLONE, from)); }
+int64_t zn_lseek(int fd, int64_t offset, int whence) { return RESULT(lseek(fd, offset, whence)); }
 
 // --- Processes -----------------------------------------------------------------------------------------------------
 

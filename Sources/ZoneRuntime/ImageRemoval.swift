@@ -62,8 +62,11 @@ public struct ImageRemoval: Sendable {
         var users: [Digest: String] = [:]
         for name in try store.names() {
             // One that cannot be read may need any image.
-            guard let digest = try store.definition(of: name)?.imageDigest else { continue }
-            users[digest] = name
+            guard let definition = try store.definition(of: name) else { continue }
+            if let digest = definition.imageDigest { users[digest] = name }
+            for snapshot in try store.snapshots(of: name) {
+                if let digest = try store.definition(of: name, at: snapshot.name).imageDigest { users[digest] = name }
+            }
         }
         return users
     }

@@ -36,16 +36,7 @@ struct OverlayRoot {
             throw ZoneError("make the folders of the zone's changes", error)
         }
         do throws(SystemError) {
-            var mount: Descriptor?
-            do throws(SystemError) { mount = try mountDetached(isVolatile) } catch {
-                // Made on first use, so that a start costs no look at it.
-                guard error.errno == .noEntry else { throw error }
-                try Skeleton.make(in: store)
-                // The failed mount has left its marks there.
-                try folder.removeTree("work")
-                try folder.makeDirectory("work", mode: 0o700)
-                mount = try mountDetached(isVolatile)
-            }
+            let mount = try mountOrMakeSkeleton(isVolatile, in: folder)
             if let mount {
                 return RootPlan(.tree(descriptors.adopt(mount)), anchor: anchor, isReadOnly: isReadOnly)
             }
@@ -54,6 +45,59 @@ struct OverlayRoot {
                 isReadOnly: isReadOnly)
         } catch {
             throw ZoneError("mount the zone's overlay file system", error)
+        }
+    }
+
+    /// Mounts the zone's root, detached, for `zonectl` itself to write to while the zone does not run. `nil`: this kernel
+    /// can only mount it for a child.
+    func mountForChanges(in folder: borrowing Descriptor) throws(SystemError) -> Descriptor? {
+        try folder.ensureDirectory("upper", mode: 0o755)
+        try folder.ensureDirectory("work", mode: 0o700)
+        return try mountOrMakeSkeleton(false, in: folder)
+    }
+
+    /// Mounts what the zone sees, detached and with nothing to write to: the zone's own changes are one more layer. Without
+    /// `own` it is what the zone began with.
+    func mountForReading(own: Bool = true) throws(SystemError) -> Descriptor {
+        let upper = "\(zone)/upper"
+        let hasChanges = own && (try? FileStatus.of(upper, followLinks: false))?.kind == .directory
+        let all = (hasChanges ? [upper] : []) + lower
+        do throws(SystemError) { return try mountLayers(all) } catch {
+            guard error.errno == .noEntry else { throw error }
+            try Skeleton.make(in: store)
+            return try mountLayers(all)
+        }
+    }
+
+    private func mountLayers(_ layers: [String]) throws(SystemError) -> Descriptor {
+        // overlayfs wants two at least.
+        if layers.count == 1 { return try Descriptor.open(layers[0], [.path, .directory]) }
+        let options =
+            KernelVersion.running >= KernelVersion(6, 8)
+            ? layers.map { ("lowerdir+", $0) }
+            : [("lowerdir", layers.map(OverlayRoot.escaped).joined(separator: ":"))]
+        let context = try FileSystemContext("overlay")
+        for (key, value) in options {
+            guard value.utf8.count <= OverlayRoot.longestOption else {
+                throw SystemError("mount overlay", "these layers are more than this kernel takes", .tooBig)
+            }
+            try context.set(key, value)
+        }
+        for option in flags(false) { try context.set(option) }
+        return try context.mount([.readOnly])
+    }
+
+    private func mountOrMakeSkeleton(
+        _ isVolatile: Bool, in folder: borrowing Descriptor
+    ) throws(SystemError) -> Descriptor? {
+        do throws(SystemError) { return try mountDetached(isVolatile) } catch {
+            // Made on first use, so that a start costs no look at it.
+            guard error.errno == .noEntry else { throw error }
+            try Skeleton.make(in: store)
+            // The failed mount has left its marks there.
+            try folder.removeTree("work")
+            try folder.makeDirectory("work", mode: 0o700)
+            return try mountDetached(isVolatile)
         }
     }
 

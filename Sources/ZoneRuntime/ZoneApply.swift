@@ -74,6 +74,7 @@ extension ZoneLifecycle {
         var next = wanted
         next.created = former.created
         next.imageDigest = former.imageDigest
+        next.base = former.base
         if wanted.image != former.image {
             let image = try attemptingImage { () throws(ImageError) in try store.folders.images.find(wanted.image) }
             next.image = image.name

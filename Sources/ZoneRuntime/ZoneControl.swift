@@ -160,6 +160,7 @@ public struct ZoneControl: Sendable {
         }
         let units = SystemdUnits(store)
         if !force { try units.refuse("rm", entry.name) }
+        try store.refuseBase("rm", entry.name)
         switch entry.state {
         case .created where !force, .running where !force, .paused where !force:
             throw ZoneError(
@@ -178,7 +179,7 @@ public struct ZoneControl: Sendable {
         case .stopped, .damaged: break
         }
         let claim: ZoneStore.Claim
-        do throws(ZoneError) { claim = try store.lock(entry.name) } catch {
+        do throws(ZoneError) { claim = try store.lockAsItIs(entry.name) } catch {
             // Its own zonectl was faster (`run --rm`): what was wanted.
             if error.code == .notFound, try removeLeftRecord(entry) || force { return }
             throw error
@@ -190,6 +191,8 @@ public struct ZoneControl: Sendable {
                 .wrongState, "rm: zone \(entry.name) is \(now.word)",
                 hint: "stop it first, or use 'zonectl rm -f \(entry.name)'")
         }
+        // Cloned meanwhile.
+        try store.refuseBase("rm", entry.name)
         if force, units.isEnabled(entry.name) { _ = try units.disable(entry.name, stops: false) }
         // Read again under the lock: a start that was under way may have recorded its groups since.
         let groups = try recordedGroups(entry.name)

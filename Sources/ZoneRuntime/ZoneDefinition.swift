@@ -16,6 +16,8 @@ public struct ZoneDefinition: JSONRecord, Sendable, Equatable {
     public var type = "container"
     public var image = ""
     public var imageDigest: Digest?
+    /// `ZONE/SNAPSHOT`: whose changes a linked clone stands on.
+    public var base: String?
     /// Replaces the image's command.
     public var command: [String] = []
     /// Replaces the image's entrypoint; an empty string removes it.
@@ -70,6 +72,7 @@ public struct ZoneDefinition: JSONRecord, Sendable, Equatable {
         try visitor.required("type", &type)
         try visitor.required("image", &image)
         try visitor.field("imageDigest", &imageDigest)
+        try visitor.field("base", &base)
         try visitor.field("command", &command)
         try visitor.field("entrypoint", &entrypoint)
         try visitor.field("hostname", &hostname)

@@ -28,6 +28,7 @@ extension ZoneDefinition {
     public var asWritten: ZoneDefinition {
         var copy = self
         copy.imageDigest = nil
+        copy.base = nil
         copy.created = nil
         copy.initSystem = nil
         copy.machineID = nil
@@ -35,7 +36,7 @@ extension ZoneDefinition {
     }
 
     /// Members that are not written by people.
-    public static let madeMembers = ["imageDigest", "created", "initSystem", "machineID"]
+    public static let madeMembers = ["imageDigest", "base", "created", "initSystem", "machineID"]
 
     /// Makes sure of what the types alone do not say: values that make sense, and sense together.
     public func verify() throws(DefinitionFault) {

@@ -19,6 +19,7 @@ extension ZoneLifecycle {
                 .wrongState, "rename: zone \(old) is \(state.word)", hint: "stop it first: 'zonectl stop \(old)'")
         }
         try SystemdUnits(store).refuse("rename", old)
+        try store.refuseBase("rename", old)
         if try store.isTaken(new) {
             throw ZoneError(.exists, "rename: name \"\(new)\" is taken by another zone", hint: "choose another one")
         }

@@ -63,7 +63,8 @@ struct ZoneStarter: Sendable {
     ) throws(ZoneError) -> Prepared {
         let zone = claim.name
         let folders = store.folders
-        let layers = try attemptingImage { () throws(ImageError) in try folders.images.layers(of: image) }
+        let own = try attemptingImage { () throws(ImageError) in try folders.images.layers(of: image) }
+        let layers = definition.base == nil ? own : try store.baseLayers(of: definition) + own
         let volatile = try circumstances.keepsFolder ? store.openVolatile(zone) : store.makeVolatile(zone)
 
         let path = circumstances.cgroup ?? "\(folders.cgroupParent)/\(zone)"

@@ -79,7 +79,7 @@ public struct ZoneStore: Sendable {
         return (try? read("\(folders.volatile(entry.name))/\(HealthMonitor.fileName)")) ?? nil
     }
 
-    private func read<Record: JSONRecord>(_ path: String) throws(ZoneError) -> Record? {
+    func read<Record: JSONRecord>(_ path: String) throws(ZoneError) -> Record? {
         let bytes: [UInt8]
         do throws(SystemError) { bytes = try readHostFile(path) } catch {
             if error.errno == .noEntry || error.errno == .notDirectory { return nil }
@@ -148,8 +148,15 @@ public struct ZoneStore: Sendable {
         }
     }
 
-    /// Locks an existing zone; waits for a `zonectl` that is just changing it.
+    /// Locks an existing zone; waits for a `zonectl` that is just changing it, and finishes what one was killed in.
     func lock(_ name: String) throws(ZoneError) -> Claim {
+        let claim = try lockAsItIs(name)
+        try PendingRestore.finish(claim.persistent, name)
+        return claim
+    }
+
+    /// The same for who is about to remove it.
+    func lockAsItIs(_ name: String) throws(ZoneError) -> Claim {
         do throws(SystemError) {
             while true {
                 let folder = try Descriptor.open(folders.persistent(name), [.readOnly, .directory, .noFollow])

@@ -30,6 +30,7 @@ struct ZoneView: JSONRecord {
     var procView: String?
     var config: Spec?
     var definition: ZoneDefinition?
+    var snapshots: [SnapshotView]?
 
     init() {}
 
@@ -56,6 +57,7 @@ struct ZoneView: JSONRecord {
         try visitor.field("procView", &procView)
         try visitor.field("config", &config)
         try visitor.field("definition", &definition)
+        try visitor.field("snapshots", &snapshots)
     }
 
     init(_ entry: ZoneStore.Entry, _ store: ZoneStore) {
@@ -82,12 +84,15 @@ struct ZoneView: JSONRecord {
     }
 
     /// The same with what only `inspect` shows.
-    func detailed(configuration: Spec??, definition: ZoneDefinition??, cgroups: [String]) -> ZoneView {
+    func detailed(
+        configuration: Spec??, definition: ZoneDefinition??, cgroups: [String], snapshots: [ZoneSnapshot]
+    ) -> ZoneView {
         var view = self
         view.config = configuration ?? nil
         view.procView = view.config.map { ProcView.name(of: $0.mounts) }
         view.definition = definition ?? nil
         view.cgroups = cgroups
+        view.snapshots = snapshots.isEmpty ? nil : snapshots.map(SnapshotView.init)
         return view
     }
 

@@ -95,6 +95,9 @@ enum Main {
         if command.name == "exec", let name = arguments.operands.first {
             process = try context.store.find(name).state.process?.pid
         }
+        if command.name == "cp", let name = CopyCommand.zone(arguments) {
+            process = try context.store.find(name).state.process?.pid
+        }
         if command.name == "rm", arguments.flag(RemoveCommand.force) {
             arguments.operands.forEach(ZoneControl(context.folders).endBeforeRemoval)
         }

@@ -107,8 +107,8 @@ import ZoneRuntime
         // Signals reach a user's zones from outside of their namespaces only.
         #expect(
             Set(free) == [
-                "ls", "ps", "inspect", "logs", "events", "wait", "rename", "kill", "stop", "image ls", "image inspect",
-                "image save", "image df",
+                "ls", "ps", "inspect", "snapshot ls", "logs", "events", "wait", "rename", "kill", "stop", "image ls",
+                "image inspect", "image save", "image df",
                 "version",
                 "help",
                 "unit", "stats", "top", "metrics", "schema", "doctor", "completion", "__complete",

@@ -21,6 +21,17 @@ int zn_mount_setattr_idmap(int fd, bool recursive, int userns_fd);
 // Extended attributes.
 ssize_t zn_flistxattr(int fd, char *_Nullable names, size_t size);
 ssize_t zn_fgetxattr(int fd, const char *_Nonnull name, void *_Nullable value, size_t size);
+/// The same by a path that is followed: /proc/self/fd/N reaches what was opened with O_PATH, which has no other way.
+ssize_t zn_listxattr(const char *_Nonnull path, char *_Nullable names, size_t size);
+ssize_t zn_getxattr(const char *_Nonnull path, const char *_Nonnull name, void *_Nullable value, size_t size);
+int zn_setxattr(const char *_Nonnull path, const char *_Nonnull name, const void *_Nullable value, size_t size);
+
+// Content.
+/// FICLONE: `to` shares the blocks of `from` until one of them is written to.
+int zn_clone_content(int to, int from);
+// SEEK_DATA and SEEK_HOLE, which glibc shows only to GNU sources.
+enum { ZN_SEEK_DATA = 3, ZN_SEEK_HOLE = 4 };
+int64_t zn_lseek(int fd, int64_t offset, int whence);
 
 // Processes.
 int zn_personality(unsigned long persona);

@@ -37,6 +37,7 @@ struct Command: Sendable {
     enum Group: String, CaseIterable, Sendable {
         case run = "Run"
         case look = "Look"
+        case keep = "Keep"
         case boot = "Start with the host"
         case images = "Images"
         case other = "Other"

@@ -27,7 +27,7 @@ enum WordKind: Sendable, Equatable {
         case "NAME" where group == .images, "IMAGE": self = .images
         case "NAME", "ZONE", "ID": self = .zones
         case "VERB": self = .verbs
-        case "FILE", "PATH", "SOCKET": self = .files
+        case "FILE", "PATH", "ZONE:PATH", "SOCKET": self = .files
         case "DIR", "FOLDER": self = .folders
         case "COMMAND": self = .program
         case "SIGNAL": self = .words(SignalName.common)

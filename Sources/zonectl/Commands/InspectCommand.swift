@@ -20,7 +20,9 @@ enum InspectCommand {
             return ZoneView(entry, store).detailed(
                 configuration: try? store.configuration(of: entry.name),
                 definition: try? store.definition(of: entry.name),
-                cgroups: entry.record?.cgroups.map(\.path) ?? [])
+                cgroups: entry.record?.cgroups.map(\.path) ?? [],
+                // What cannot be read is for 'snapshot ls' to report.
+                snapshots: (try? store.snapshots(of: entry.name)) ?? [])
         }
         try Output.json(status.results)
         return status.exitCode

@@ -44,6 +44,8 @@ enum SchemaCommand {
             descriptions: usage),
         entry("events", "zonectl events --json, each line", ZoneEvent.self, isList: false, descriptions: event),
         entry("logs", "zonectl logs --json, each line", LogRecord.self, isList: false, descriptions: log),
+        entry("diff", "zonectl diff --json", ZoneChange.self, isList: true, descriptions: diff),
+        entry("snapshot ls", "zonectl snapshot ls --json", SnapshotView.self, isList: true, descriptions: snapshot),
         entry("image ls", "zonectl image ls --json", ImageView.self, isList: true),
         entry("image inspect", "zonectl image inspect", ImageDetail.self, isList: true, descriptions: image),
         entry("image df", "zonectl image df --json", StoreUsage.self, isList: true),
@@ -79,6 +81,7 @@ enum SchemaCommand {
         "cgroups": "folders of the zone's control groups (inspect)",
         "config": "the OCI runtime configuration that the zone was started with (inspect)",
         "definition": "what the zone is, as it was given to run or create (inspect)",
+        "snapshots": "the zone's snapshots, the oldest first (inspect)",
     ]
 
     private static let image = [
@@ -108,6 +111,16 @@ enum SchemaCommand {
         "time": "RFC 3339, UTC",
         "event": ZoneEvent.Kind.allCases.map(\.rawValue).joined(separator: ", "),
         "attributes": "such as exitCode of die, signal of kill, image of start",
+    ]
+
+    private static let snapshot = [
+        "created": "RFC 3339, UTC",
+        "wasRunning": "whether the zone was running then",
+    ]
+
+    private static let diff = [
+        "path": "absolute, in the zone",
+        "change": "added, changed or deleted",
     ]
 
     private static let log = [

@@ -1,0 +1,24 @@
+// SPDX-License-Identifier: Apache-2.0
+// SPDX-FileCopyrightText: ZoneRuntime authors
+
+import Glibc
+
+/// Holds back the signals that end a process, for a moment in which it must not be interrupted.
+public struct SignalMask: Sendable {
+    private let former: sigset_t
+
+    /// Signals that come wait until ``restore()``.
+    public static func block() -> SignalMask {
+        var set = sigset_t()
+        var former = sigset_t()
+        sigemptyset(&set)
+        for signal in [SIGINT, SIGTERM, SIGHUP, SIGQUIT] { sigaddset(&set, signal) }
+        sigprocmask(SIG_BLOCK, &set, &former)
+        return SignalMask(former: former)
+    }
+
+    public func restore() {
+        var former = former
+        sigprocmask(SIG_SETMASK, &former, nil)
+    }
+}

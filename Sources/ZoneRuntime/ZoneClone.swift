@@ -1,0 +1,96 @@
+// SPDX-License-Identifier: Apache-2.0
+// SPDX-FileCopyrightText: ZoneRuntime authors
+
+import CLinux
+import Glibc
+import LinuxSystem
+import OCI
+
+/// Makes zones that begin as another one is, or was at a snapshot.
+///
+/// A full clone has a copy of the other's changes. A linked clone has nothing of its own at first: a snapshot of the other
+/// is a layer below its changes, which nobody writes to.
+public struct ZoneClone: Sendable {
+    private let store: ZoneStore
+
+    public init(_ folders: ZoneFolders) {
+        store = ZoneStore(folders)
+    }
+
+    /// Returns the new zone's name, which is made up where none is wanted. `snapshot`: as the zone was then; a linked clone
+    /// without one gets a snapshot to stand on.
+    public func clone(
+        _ source: String, to wanted: String?, isLinked: Bool, snapshot: String?
+    ) throws(ZoneError) -> String {
+        let origin = try store.lock(try store.find(source).name)
+        let zone = origin.name
+        var definition =
+            if let snapshot {
+                try store.definition(of: zone, at: snapshot)
+            } else {
+                try store.definition(of: zone, for: "clone")
+            }
+        // The image may be gone: better said before anything is made.
+        let image = try ZoneLifecycle(store).image(of: definition)
+        let claim = try store.claim(wanted)
+        let name = claim.name
+        var rollback = Rollback()
+        rollback.add { [store] in try? store.eraseInterrupted(name) }
+        if isLinked {
+            let base: String
+            if let snapshot {
+                base = snapshot
+            } else {
+                base = try freeName(of: zone, for: name)
+                _ = try ZoneSnapshots(store.folders).create(origin, name: base)
+            }
+            definition.base = "\(zone)/\(base)"
+        } else {
+            // What a linked clone stands on becomes the new zone's own.
+            let bases = try store.baseLayers(of: definition)
+            var policy = CopyPolicy.exact
+            for base in bases.reversed() {
+                try copy(base, claim, policy)
+                policy = .layer
+            }
+            if let snapshot {
+                try copy("\(store.folders.snapshot(snapshot, of: zone))/upper", claim, policy)
+            } else {
+                try ZoneChanges(store).copy(origin, for: "clone", to: claim.persistent, policy)
+            }
+            definition.base = nil
+        }
+        definition.name = name
+        definition.created = Int64(time(nil))
+        // Two machines of one id would take each other's place in many a list.
+        definition.machineID = nil
+        try SystemZone.settle(&definition, image, store.folders.images)
+        try attempting("make zone \(name)") { () throws(SystemError) in
+            _ = try check(zn_syncfs(claim.persistent.raw), "syncfs")
+        }
+        // Last: without it a zone's making counts as interrupted.
+        try store.write(definition, in: claim.persistent)
+        rollback.commit()
+        EventLog(store.folders).record(.create, zone: name, ["from": zone])
+        return name
+    }
+
+    private func freeName(of zone: String, for clone: String) throws(ZoneError) -> String {
+        let taken = try store.snapshots(of: zone).map(\.name)
+        let first = String("clone-\(clone)".prefix(63))
+        if !taken.contains(first) { return first }
+        var number = 2
+        while taken.contains("clone-\(number)") { number += 1 }
+        return "clone-\(number)"
+    }
+
+    private func copy(
+        _ layer: String, _ claim: borrowing ZoneStore.Claim, _ policy: CopyPolicy
+    ) throws(ZoneError) {
+        try attempting("make zone \(claim.name)") { () throws(SystemError) in
+            let upper = try Descriptor.open(layer, [.path, .directory, .noFollow])
+            var transfer = TreeTransfer(policy)
+            try transfer.copy(upper, to: claim.persistent, as: "upper".utf8CString.map { $0 })
+        }
+    }
+}

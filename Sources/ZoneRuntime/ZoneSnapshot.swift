@@ -1,0 +1,121 @@
+// SPDX-License-Identifier: Apache-2.0
+// SPDX-FileCopyrightText: ZoneRuntime authors
+
+import LinuxSystem
+public import OCI
+
+/// What a zone was at an instant: its own files and its settings, kept in STORE/zones/NAME/snapshots/SNAPSHOT.
+public struct ZoneSnapshot: JSONRecord, Sendable, Equatable {
+    public var name = ""
+    /// Seconds since 1970.
+    public var created: Int64 = 0
+    /// Whether the zone was running then.
+    public var wasRunning = false
+
+    public init() {}
+
+    public mutating func visit(_ visitor: inout some FieldVisitor) throws(JSONError) {
+        try visitor.required("name", &name)
+        try visitor.required("created", &created)
+        try visitor.field("wasRunning", &wasRunning)
+    }
+}
+
+extension ZoneFolders {
+    func snapshots(_ zone: String) -> String { "\(persistent(zone))/snapshots" }
+    func snapshot(_ name: String, of zone: String) -> String { "\(snapshots(zone))/\(name)" }
+}
+
+extension ZoneStore {
+    /// Returns a zone's snapshots, the oldest first.
+    public func snapshots(of zone: String) throws(ZoneError) -> [ZoneSnapshot] {
+        let names: [String]
+        do throws(SystemError) {
+            names = try Descriptor.open(folders.snapshots(zone), [.readOnly, .directory, .noFollow]).entries()
+        } catch {
+            if error.errno == .noEntry || error.errno == .notDirectory { return [] }
+            throw ZoneError("list the snapshots of zone \(zone)", error)
+        }
+        var snapshots: [ZoneSnapshot] = []
+        // What is not finished, or is going, has a name that begins with a dot.
+        for name in names where ZoneName.isValid(name) {
+            // Removed since the list was read.
+            guard var snapshot: ZoneSnapshot = try read("\(folders.snapshot(name, of: zone))/snapshot.json") else {
+                continue
+            }
+            snapshot.name = name
+            snapshots.append(snapshot)
+        }
+        return snapshots.sorted { ($0.created, $0.name) < ($1.created, $1.name) }
+    }
+
+    /// The settings that a zone had at a snapshot.
+    func definition(of zone: String, at snapshot: String) throws(ZoneError) -> ZoneDefinition {
+        try ZoneStore.validateSnapshot(snapshot)
+        guard var definition: ZoneDefinition = try read("\(folders.snapshot(snapshot, of: zone))/definition.json")
+        else {
+            throw ZoneError(
+                .notFound, "zone \(zone) has no snapshot \"\(snapshot)\"",
+                hint: "'zonectl snapshot ls \(zone)' lists those that there are")
+        }
+        definition.name = zone
+        return definition
+    }
+
+    static func validateSnapshot(_ name: String) throws(ZoneError) {
+        if ZoneName.isValid(name) { return }
+        throw ZoneError(
+            .invalid, "snapshot name \"\(name)\" is not valid",
+            hint: "use 1 to 63 letters, digits, '_', '.' or '-', beginning with a letter or digit")
+    }
+
+    // MARK: Linked clones
+
+    /// As many as clones of clones may stand on one another.
+    private static let mostBases = 64
+
+    /// The changes of other zones that a linked clone stands on, topmost first; none for all other zones.
+    func baseLayers(of definition: ZoneDefinition) throws(ZoneError) -> [String] {
+        guard var base = definition.base else { return [] }
+        var layers: [String] = []
+        for _ in 0..<ZoneStore.mostBases {
+            let (zone, snapshot) = base.halves("/")
+            guard ZoneName.isValid(zone), let snapshot, ZoneName.isValid(snapshot) else {
+                throw ZoneError(.invalid, "zone \(definition.name): its base \"\(base)\" is no snapshot of a zone's")
+            }
+            let below: ZoneDefinition
+            do throws(ZoneError) { below = try self.definition(of: zone, at: snapshot) } catch {
+                throw ZoneError(
+                    error.code,
+                    "zone \(definition.name) is a linked clone, and what it stands on is gone: \(error.detail)")
+            }
+            layers.append("\(folders.snapshot(snapshot, of: zone))/upper")
+            guard let next = below.base else { return layers }
+            base = next
+        }
+        throw ZoneError(.invalid, "zone \(definition.name) stands on more than \(ZoneStore.mostBases) other zones")
+    }
+
+    /// The linked clones that stand on a zone's snapshot, or on any of its snapshots.
+    func clones(of zone: String, at snapshot: String? = nil) throws(ZoneError) -> [String] {
+        // Without snapshots nothing can stand on it: no other zone is looked at.
+        if try snapshots(of: zone).isEmpty { return [] }
+        let prefix = "\(zone)/"
+        return try names().filter { name in
+            // A zone that cannot be read tells of no base; it cannot be started, either.
+            guard name != zone, let base = (try? definition(of: name))??.base else { return false }
+            return snapshot.map { base == prefix + $0 } ?? base.hasPrefix(prefix)
+        }
+    }
+
+    /// Refuses what would take away what linked clones stand on.
+    func refuseBase(_ verb: String, _ zone: String, at snapshot: String? = nil) throws(ZoneError) {
+        let clones = try clones(of: zone, at: snapshot)
+        guard let first = clones.first else { return }
+        let what = snapshot.map { "snapshot \($0) of zone \(zone)" } ?? "zone \(zone)"
+        throw ZoneError(
+            .wrongState,
+            "\(verb): linked clone\(clones.count == 1 ? "" : "s") \(clones.joined(separator: ", ")) of \(what) would lose what \(clones.count == 1 ? "it stands" : "they stand") on",
+            hint: "remove the clones first, or make them independent: zonectl clone --full \(first) NEW")
+    }
+}

@@ -1,0 +1,264 @@
+// SPDX-License-Identifier: Apache-2.0
+// SPDX-FileCopyrightText: ZoneRuntime authors
+
+import CGroups
+import CLinux
+import Glibc
+import LinuxSystem
+import OCI
+
+/// Makes, restores and removes snapshots of zones made from images.
+///
+/// A snapshot gets its name when all of it is on the disk. What has none yet, or none any more, is in `.new` and `.gone`,
+/// which the next snapshot removes.
+public struct ZoneSnapshots: Sendable {
+    private let store: ZoneStore
+
+    private static let unfinished = ".new"
+    private static let gone = ".gone"
+
+    public init(_ folders: ZoneFolders) {
+        store = ZoneStore(folders)
+    }
+
+    /// Keeps a zone as it is; one that runs is frozen meanwhile. Returns the snapshot's name.
+    public func create(_ zone: String, name wanted: String?) throws(ZoneError) -> String {
+        if let wanted { try ZoneStore.validateSnapshot(wanted) }
+        let claim = try store.lock(try store.find(zone).name)
+        return try create(claim, name: wanted)
+    }
+
+    /// The same for a zone that is locked already.
+    func create(_ claim: borrowing ZoneStore.Claim, name wanted: String?) throws(ZoneError) -> String {
+        let zone = claim.name
+        let definition = try store.definition(of: zone, for: "snapshot")
+        let taken = try store.snapshots(of: zone).map(\.name)
+        let name = wanted ?? ZoneSnapshots.freeName(taken)
+        if taken.contains(name) {
+            throw ZoneError(
+                .exists, "zone \(zone) has a snapshot \"\(name)\" already",
+                hint: "choose another name, or remove it with 'zonectl snapshot rm \(zone) \(name)'")
+        }
+        var snapshot = ZoneSnapshot()
+        snapshot.name = name
+        snapshot.created = Int64(time(nil))
+        snapshot.wasRunning = store.entry(zone).state.process != nil
+        let attempt = "make a snapshot of zone \(zone)"
+        let folder = try attempting(attempt) { () throws(SystemError) in
+            try claim.persistent.ensureDirectory("snapshots", mode: 0o700)
+            return try claim.persistent.open("snapshots", [.readOnly, .directory, .noFollow], resolve: .beneath)
+        }
+        let target = try attempting(attempt) { () throws(SystemError) in
+            try ZoneSnapshots.clean(folder)
+            try folder.makeDirectory(ZoneSnapshots.unfinished, mode: 0o700)
+            return try folder.open(ZoneSnapshots.unfinished, [.readOnly, .directory], resolve: .beneath)
+        }
+        do throws(ZoneError) {
+            try ZoneChanges(store).copy(claim, for: "snapshot", to: target)
+            try attempting(attempt) { () throws(SystemError) in
+                try target.replaceFile("definition.json", definition.serialized(), mode: 0o600)
+                try target.replaceFile("snapshot.json", snapshot.serialized(), mode: 0o600)
+                try check(zn_syncfs(target.raw), "syncfs")
+                try folder.rename(ZoneSnapshots.unfinished, to: name, replace: false)
+            }
+        } catch {
+            // The next one removes it where this fails; the first error is the one to tell.
+            try? folder.removeTree(ZoneSnapshots.unfinished)
+            throw error
+        }
+        EventLog(store.folders).record(.snapshot, zone: zone, ["snapshot": name])
+        return name
+    }
+
+    private static func freeName(_ taken: [String]) -> String {
+        var number = taken.count + 1
+        while taken.contains("snap\(number)") { number += 1 }
+        return "snap\(number)"
+    }
+
+    private static func clean(_ folder: borrowing Descriptor) throws(SystemError) {
+        try folder.removeTree(unfinished)
+        try folder.removeTree(gone)
+    }
+
+    /// Removes a snapshot.
+    public func remove(_ name: String, of zone: String) throws(ZoneError) {
+        let claim = try store.lock(try store.find(zone).name)
+        _ = try store.definition(of: claim.name, at: name)
+        try store.refuseBase("snapshot rm", claim.name, at: name)
+        try attempting("remove snapshot \(name) of zone \(claim.name)") { () throws(SystemError) in
+            let folder = try claim.persistent.open("snapshots", [.readOnly, .directory, .noFollow], resolve: .beneath)
+            try ZoneSnapshots.clean(folder)
+            // Its name goes first: half a snapshot must not be taken for one.
+            try folder.rename(name, to: ZoneSnapshots.gone, replace: false)
+            try folder.removeTree(ZoneSnapshots.gone)
+        }
+    }
+
+    /// Makes a stopped zone what it was at a snapshot: its files and its settings. `stops`: one that runs is stopped first.
+    public func restore(_ name: String, of wanted: String, stops: Bool) throws(ZoneError) {
+        let zone = try store.find(wanted).name
+        // Before anything is stopped.
+        _ = try store.definition(of: zone, at: name)
+        if stops { try ZoneControl(store.folders).stop(zone, seconds: nil) }
+        let claim = try store.lock(zone)
+        let state = store.entry(zone).state
+        guard case .stopped = state else {
+            throw ZoneError(
+                .wrongState, "snapshot restore: zone \(zone) is \(state.word)",
+                hint: "'zonectl stop \(zone)' ends it, and so does --stop")
+        }
+        let definition = try store.definition(of: zone, at: name)
+        // What would fail at the next start fails now.
+        _ = try ZoneLifecycle(store).image(of: definition)
+        try PendingRestore.prepare(claim, definition, from: store.folders.snapshot(name, of: zone))
+        try PendingRestore.finish(claim.persistent, zone)
+        drop(claim)
+        try SystemdUnits(store).refresh(definition)
+        EventLog(store.folders).record(.restore, zone: zone, ["snapshot": name])
+    }
+}
+
+/// A restore is decided in one step: a folder with all of it, on the disk, gets its name. Whoever locks the zone next
+/// finishes one that was interrupted.
+enum PendingRestore {
+    /// What is decided: `upper` and `definition.json` move out of it, the zone's former changes in, and then it goes.
+    static let folder = ".restore"
+    private static let unfinished = ".restore.new"
+    private static let former = "former"
+
+    static func prepare(
+        _ claim: borrowing ZoneStore.Claim, _ definition: ZoneDefinition, from snapshot: String
+    ) throws(ZoneError) {
+        do throws(SystemError) {
+            try claim.persistent.removeTree(unfinished)
+            try claim.persistent.makeDirectory(unfinished, mode: 0o700)
+            let target = try claim.persistent.open(unfinished, [.readOnly, .directory], resolve: .beneath)
+            do throws(SystemError) {
+                let upper = try Descriptor.open("\(snapshot)/upper", [.path, .directory, .noFollow])
+                var transfer = TreeTransfer(.exact)
+                try transfer.copy(upper, to: target, as: "upper".utf8CString.map { $0 })
+                try target.replaceFile("definition.json", definition.serialized(), mode: 0o600)
+                try check(zn_syncfs(target.raw), "syncfs")
+                try claim.persistent.rename(unfinished, to: folder, replace: false)
+            } catch {
+                // The first error is the one to tell.
+                try? claim.persistent.removeTree(unfinished)
+                throw error
+            }
+        } catch {
+            throw ZoneError("restore zone \(claim.name)", error)
+        }
+    }
+
+    /// Finishes what is decided, wherever it was interrupted; does nothing where nothing is.
+    static func finish(_ zone: borrowing Descriptor, _ name: String) throws(ZoneError) {
+        do throws(SystemError) {
+            guard exists(folder, in: zone) else { return }
+            let decided = try zone.open(folder, [.readOnly, .directory, .noFollow], resolve: .beneath)
+            if exists("upper", in: decided) {
+                if exists("upper", in: zone) {
+                    try check(zn_renameat2(zone.raw, "upper", decided.raw, former, 1), "rename", "upper")
+                }
+                try check(zn_renameat2(decided.raw, "upper", zone.raw, "upper", 1), "rename", "upper")
+            }
+            // What overlayfs noted there is about the former changes.
+            try zone.removeTree("work")
+            if exists("definition.json", in: decided) {
+                try check(
+                    zn_renameat2(decided.raw, "definition.json", zone.raw, "definition.json", 0), "rename",
+                    "definition.json")
+            }
+            try zone.removeTree(folder)
+        } catch {
+            throw ZoneError("finish the restore of zone \(name)", error)
+        }
+    }
+
+    private static func exists(_ name: String, in folder: borrowing Descriptor) -> Bool {
+        (try? folder.status(name)) != nil
+    }
+}
+
+/// What a zone has changed in its image's files: the overlay's upper layer.
+struct ZoneChanges {
+    private let store: ZoneStore
+
+    init(_ store: ZoneStore) {
+        self.store = store
+    }
+
+    /// Copies a locked zone's changes to `upper` in a folder; a zone that runs is frozen meanwhile.
+    func copy(
+        _ claim: borrowing ZoneStore.Claim, for verb: String, to target: borrowing Descriptor,
+        _ policy: CopyPolicy = .exact
+    ) throws(ZoneError) {
+        try whileFrozen(claim, for: verb) { () throws(ZoneError) in
+            do throws(SystemError) {
+                let upper: Descriptor
+                do throws(SystemError) {
+                    upper = try claim.persistent.open("upper", [.path, .directory, .noFollow], resolve: .beneath)
+                } catch {
+                    // The zone has never run.
+                    guard error.errno == .noEntry else { throw error }
+                    return try target.ensureDirectory("upper", mode: 0o755)
+                }
+                var transfer = TreeTransfer(policy)
+                try transfer.copy(upper, to: target, as: "upper".utf8CString.map { $0 })
+            } catch {
+                if error.errno == .loop {
+                    throw ZoneError(
+                        .unsupported,
+                        "\(verb): zone \(claim.name) has directories too deep inside one another to be copied")
+                }
+                throw ZoneError("\(verb): copy the changes of zone \(claim.name)", error)
+            }
+        }
+    }
+
+    /// Does something while no process of a zone's runs.
+    func whileFrozen(
+        _ claim: borrowing ZoneStore.Claim, for verb: String, _ body: () throws(ZoneError) -> Void
+    ) throws(ZoneError) {
+        let entry = store.entry(claim.name)
+        switch entry.state {
+        case .stopped, .paused: return try body()
+        case .running: break
+        case .creating, .created, .restarting, .damaged:
+            _ = try entry.state.runningProcess(for: verb, of: claim.name)
+        }
+        guard var record = entry.record else { return try body() }
+        let folder = try store.openVolatile(claim.name)
+        // Ctrl-C waits until the zone goes on.
+        let before = SignalMask.block()
+        defer { before.restore() }
+        // Recorded first, as `pause` does: killed in between, the zone is shown as paused, and `resume` lets it go on.
+        record.phase = .paused
+        try store.write(record, in: folder)
+        var failure: ZoneError?
+        do throws(SystemError) { try record.groups.freeze() } catch {
+            failure = ZoneError(
+                .unsupported, "\(verb): zone \(claim.name) runs and cannot be frozen: \(error)",
+                hint: "stop it first: 'zonectl stop \(claim.name)'")
+        }
+        if failure == nil {
+            do throws(ZoneError) { try body() } catch { failure = error }
+            do throws(SystemError) { try record.groups.thaw() } catch {
+                throw ZoneError("resume zone \(claim.name)", error)
+            }
+        }
+        record.phase = .running
+        try store.write(record, in: folder)
+        if let failure { throw failure }
+    }
+}
+
+extension ZoneStore {
+    /// What a zone is, for a verb that needs to know.
+    func definition(of zone: String, for verb: String) throws(ZoneError) -> ZoneDefinition {
+        if let definition = try definition(of: zone) { return definition }
+        throw ZoneError(
+            .unsupported, "\(verb): zone \(zone) is an engine's, or its making was interrupted",
+            hint: "only zones made from images have their changes apart")
+    }
+}
