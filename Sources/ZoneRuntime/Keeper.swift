@@ -199,10 +199,11 @@ struct Keeper: ~Copyable {
         if isStopping || store.isToStayStopped(name) { return true }
         if isRebooting { return false }
         if isSupervised { return true }
-        // Changed meanwhile, by `set`.
-        let policy = ((try? store.definition(of: name)) ?? nil)?.restart ?? definition.restart
         return !policy.isToRestart(after: isUnhealthy ? 1 : code ?? 1, restarts: Int(clamping: restarts))
     }
+
+    /// As `set` may have changed it since the start.
+    var policy: RestartPolicy { ((try? store.definition(of: name)) ?? nil)?.restart ?? definition.restart }
 
     private mutating func finish(_ code: Int32?, isLast: Bool) {
         EventLog(store.folders).record(.die, zone: name, ["exitCode": code.map { String($0) } ?? "unknown"])

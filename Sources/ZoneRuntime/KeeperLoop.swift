@@ -103,7 +103,7 @@ extension Keeper {
         log.note("health: \(record.status.rawValue)")
         EventLog(store.folders).record(.health, zone: name, ["status": record.status.rawValue])
         service?.status("Zone \(name) is \(record.status.rawValue)")
-        guard record.status == .unhealthy, isSupervised || definition.restart.kind != .no else { return }
+        guard record.status == .unhealthy, isSupervised || policy.kind != .no else { return }
         isUnhealthy = true
         askToEnd()
     }

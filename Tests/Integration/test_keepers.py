@@ -119,6 +119,16 @@ def test_a_paused_zone_is_not_unhealthy(zone_host):
     assert zone_host.pid(name) == pid
 
 
+def test_a_policy_that_was_set_later_counts_for_health(zone_host):
+    name = zone_host.detached(
+        command=["sh", "-c", "rm -f /sick; trap 'exit 0' TERM; while :; do usleep 20000; done"],
+        options=["--health-cmd", "test ! -e /sick", "--health-interval", "50ms", "--health-retries", "1"])
+    zone_host.run("set", "--restart", "always", name).ok()
+    pid = zone_host.pid(name)
+    zone_host.run("exec", name, "touch", "/sick").ok()
+    assert until(lambda: zone_host.pid(name) not in (0, pid)), "it was not started again"
+
+
 def test_a_check_that_hangs_leaves_no_processes(zone_host):
     name = zone_host.detached(
         options=["--health-cmd", "exec sleep 12345", "--health-interval", "50ms", "--health-timeout", "50ms"])
