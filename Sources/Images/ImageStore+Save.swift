@@ -42,7 +42,7 @@ extension ImageStore {
                     config: image.manifest.config.archivePath, tags: isNamed ? [image.name] : [],
                     layers: image.manifest.layers.map(\.archivePath)))
         }
-        let archive = TarWriter(output)
+        let archive = try TarWriter(to: output)
         try archive.add("oci-layout", Array("{\"imageLayoutVersion\":\"1.0.0\"}".utf8))
         for blob in blobs {
             let file = try attempting("read the image") { () throws(SystemError) in
@@ -56,7 +56,7 @@ extension ImageStore {
             list.write(to: &writer)
             try archive.add("manifest.json", writer.bytes)
         }
-        try archive.end()
+        _ = try archive.finish()
     }
 }
 
@@ -90,81 +90,36 @@ struct DockerArchiveEntry: JSONRecord {
     }
 }
 
-/// Writes a tar archive of regular files, see tar(5), "POSIX ustar Archives".
-struct TarWriter {
-    private let output: CInt
-
-    init(_ output: CInt) {
-        self.output = output
-    }
+/// Members of an archive that is always the same for the same content: nobody's name, no time.
+extension TarWriter {
+    private static let plain = FileAttributes(mode: 0o644, uid: 0, gid: 0, seconds: 0, nanoseconds: 0, extended: [])
 
     func add(_ name: String, _ bytes: [UInt8]) throws(ImageError) {
-        try write(header(name, Int64(bytes.count)))
-        try write(bytes + padding(Int64(bytes.count)))
+        try begin(Array(name.utf8), .regular, TarWriter.plain, size: Int64(bytes.count))
+        try add(bytes)
     }
 
     /// Adds what is in a file, which must be this long.
     func add(_ name: String, _ file: borrowing Descriptor, size: Int64) throws(ImageError) {
-        try write(header(name, size))
+        try begin(Array(name.utf8), .regular, TarWriter.plain, size: size)
         var done: Int64 = 0
         while true {
             let bytes = try attempting("read \(name)") { () throws(SystemError) in try file.read(upTo: 1 << 20) }
             if bytes.isEmpty { break }
             done += Int64(bytes.count)
-            try write(bytes)
+            if done <= size { try add(bytes) }
         }
         guard done == size else {
             throw ImageError(.invalid, "\(name) has \(done) bytes instead of \(size): it is damaged")
         }
-        try write(padding(size))
     }
 
-    /// Two blocks of zeros end an archive.
-    func end() throws(ImageError) { try write([UInt8](repeating: 0, count: 1024)) }
-
-    private func padding(_ size: Int64) -> [UInt8] { [UInt8](repeating: 0, count: Int((512 - size % 512) % 512)) }
-
-    /// Always the same for the same content: nobody's name, no time.
-    private func header(_ name: String, _ size: Int64) -> [UInt8] {
-        var block = [UInt8](repeating: 0, count: 512)
-        func put(_ text: String, at offset: Int) {
-            for (index, byte) in text.utf8.enumerated() { block[offset + index] = byte }
+    private func add(_ bytes: [UInt8]) throws(ImageError) {
+        // A throwing closure of the standard library's does not say what it throws.
+        let failure = bytes.withUnsafeBytes { buffer -> ImageError? in
+            do throws(ImageError) { try write(buffer) } catch { return error }
+            return nil
         }
-        put(name, at: 0)
-        put("0000644", at: 100)
-        put("0000000", at: 108)
-        put("0000000", at: 116)
-        if size < 1 << 33 {
-            put(TarWriter.octal(size, 11), at: 124)
-        } else {
-            // GNU tar's form for more than 8 GiB: the first bit, then the number.
-            block[124] = 0x80
-            for index in 0..<8 { block[128 + index] = UInt8(truncatingIfNeeded: size >> Int64(56 - 8 * index)) }
-        }
-        put("00000000000", at: 136)
-        put("        ", at: 148)
-        put("0", at: 156)
-        put("ustar", at: 257)
-        put("00", at: 263)
-        put(TarWriter.octal(block.reduce(0) { $0 + Int64($1) }, 6) + "\0 ", at: 148)
-        return block
-    }
-
-    private static func octal(_ number: Int64, _ digits: Int) -> String {
-        let text = String(number, radix: 8)
-        return String(repeating: "0", count: max(0, digits - text.utf8.count)) + text
-    }
-
-    private func write(_ bytes: [UInt8]) throws(ImageError) {
-        var done = 0
-        while done < bytes.count {
-            let count = bytes.withUnsafeBytes { buffer in
-                buffer.baseAddress.map { zn_write(output, $0 + done, buffer.count - done) } ?? 0
-            }
-            if count < 0 {
-                throw ImageError("write the archive", SystemError("write", "", Errno(rawValue: CInt(-count))))
-            }
-            done += count
-        }
+        if let failure { throw failure }
     }
 }
