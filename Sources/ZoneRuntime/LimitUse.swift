@@ -22,13 +22,14 @@ struct LimitUse {
             throw ZoneError(
                 .wrongState,
                 "set: --memory \(ByteSize.text(limit)) of zone \(zone) is below the \(ByteSize.text(used)) in use",
-                hint: "give at least that, or --force to let the kernel swap or kill what does not fit")
+                hint: "give at least that, or 'zonectl set --force' to let the kernel swap or kill what does not fit")
         }
         if (change.pids ?? 0) > 0, let limit = wanted.pids?.limit, let used = tasks, used > limit {
             throw ZoneError(
                 .wrongState, "set: --pids-limit \(limit) of zone \(zone) is below the \(used) tasks that it has",
                 hint:
-                    "give at least that, or --force: those that it has stay, and no new one comes until they are fewer")
+                    "give at least that, or 'zonectl set --force': those that it has stay, and no new one comes until they are fewer"
+            )
         }
     }
 

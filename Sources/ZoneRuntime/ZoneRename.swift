@@ -27,12 +27,18 @@ extension ZoneLifecycle {
         // They have the old name, which may soon be another zone's.
         if let record { try store.removeGroups(record) }
         record?.cgroups = []
+        let isOthers = try store.isRootOthers(old)
         do throws(SystemError) {
             // The folder in the store first: with it goes the name. What was recorded of the last run is worth less, and a
             // record without a zone can be removed.
             let zones = try Descriptor.open(store.folders.zones, [.path, .directory])
             try zones.rename(old, to: new, replace: false)
-            if record != nil {
+            if record == nil {
+                // What a removal that was killed has left of the last run would go on as a zone of the old name.
+                if !isOthers, let root = try? Descriptor.open(store.folders.root, [.path, .directory]) {
+                    try root.removeTree(old)
+                }
+            } else {
                 do throws(SystemError) {
                     let root = try Descriptor.open(store.folders.root, [.path, .directory])
                     try root.rename(old, to: new, replace: false)

@@ -83,38 +83,12 @@ public struct ZoneSettings: Sendable {
         in persistent: borrowing Descriptor
     ) throws(ZoneError) {
         switch entry.state {
-        case .created, .running, .paused:
-            try replaceLive(former, by: definition, naming: change, isForced: isForced, entry, in: persistent)
+        case .created, .running, .paused: break
         // What its keeper reads before the next start.
-        case .restarting, .stopped: try store.write(definition, in: persistent)
+        case .restarting, .stopped: return try store.write(definition, in: persistent)
         // Its own zonectl holds the lock, or has been killed.
         case .creating, .damaged: _ = try entry.state.runningProcess(for: "set", of: entry.name)
         }
-    }
-
-    private func definition(_ name: String) throws(ZoneError) -> ZoneDefinition {
-        if let definition = try store.definition(of: name) { return definition }
-        throw ZoneError(
-            .wrongState, "set: the making of zone \(name) was interrupted", hint: "'zonectl rm -f \(name)' removes it")
-    }
-
-    private func refuseBundle(_ entry: ZoneStore.Entry) throws(ZoneError) {
-        if entry.record?.bundle == nil { return }
-        throw ZoneError(
-            .wrongState, "set: zone \(entry.name) was made from a bundle, and its limits are its engine's",
-            hint: "'zonectl update \(entry.name)' changes them for this run")
-    }
-
-    // MARK: Zones that live
-
-    private func replaceLive(
-        _ former: ZoneDefinition,
-        by definition: ZoneDefinition,
-        naming change: LimitChange,
-        isForced: Bool,
-        _ entry: ZoneStore.Entry,
-        in persistent: borrowing Descriptor
-    ) throws(ZoneError) {
         let name = entry.name
         guard let living = entry.record, let spec = try store.configuration(of: name) else {
             throw ZoneError(.wrongState, "set: zone \(name) is just being started", hint: "try again in a moment")
@@ -137,6 +111,19 @@ public struct ZoneSettings: Sendable {
             groups.undo(record)
             throw error
         }
+    }
+
+    private func definition(_ name: String) throws(ZoneError) -> ZoneDefinition {
+        if let definition = try store.definition(of: name) { return definition }
+        throw ZoneError(
+            .wrongState, "set: the making of zone \(name) was interrupted", hint: "'zonectl rm -f \(name)' removes it")
+    }
+
+    private func refuseBundle(_ entry: ZoneStore.Entry) throws(ZoneError) {
+        if entry.record?.bundle == nil { return }
+        throw ZoneError(
+            .wrongState, "set: zone \(entry.name) was made from a bundle, and its limits are its engine's",
+            hint: "'zonectl update \(entry.name)' changes them for this run")
     }
 
     private func write(_ spec: Spec, in volatile: borrowing Descriptor, _ name: String) throws(ZoneError) {

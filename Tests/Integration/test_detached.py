@@ -94,6 +94,8 @@ def test_create_finds_what_would_fail(zone_host):
 
 def test_a_started_zone_keeps_its_files(zone_host):
     name = zone_host.detached(command=["sh", "-c", "echo x >>/file; cat /file; sleep 1000"])
+    # Else it may be stopped before it has written anything.
+    assert until(lambda: zone_host.run("exec", name, "cat", "/file").stdout == "x\n")
     zone_host.run("stop", "-t", "0", name).ok()
     zone_host.run("start", name).ok()
     assert until(lambda: zone_host.run("exec", name, "cat", "/file").stdout == "x\nx\n")

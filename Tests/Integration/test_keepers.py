@@ -83,6 +83,16 @@ def test_a_rename_that_was_killed_half_way_leaves_nothing_for_ever(zone_host):
     zone_host.run("start", new).ok()
 
 
+def test_what_a_killed_removal_left_does_not_keep_the_old_name(zone_host):
+    name, new = zone_host.detached("old"), zone_host.name("new")
+    zone_host.defer(zone_host.remove, new)
+    zone_host.run("stop", "-t", "0", name).ok()
+    os.remove(f"{zone_host.root}/{name}/state.json")
+    zone_host.run("rename", name, new).ok()
+    assert zone_host.run("ls", "-q").ok().lines == [new]
+    zone_host.run("start", new).ok()
+
+
 def test_two_stores_with_one_root(zone_host, busybox_layout):
     """Their control groups would be the same: a name is one store's."""
     other = zone_host.directory("other-store")

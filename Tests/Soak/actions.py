@@ -96,10 +96,10 @@ def start(driver, zone, chance):
     driver.must("start", zone.name)
     zone.wanted, zone.has_keeper = "running", True
     now = zone.first_processes()
-    zone.may_end = zone.may_end and now == was
+    zone.may_end = zone.may_end and (now == was or not now)
     if zone.may_end:
-        # `start` left alone what runs, and the signal of an earlier `stop` is on its way to it. Only a policy that starts
-        # it after any end brings it back.
+        # `start` left alone what runs, and the signal of an earlier `stop` is on its way to it or has just ended it. Only a
+        # policy that starts it after any end brings it back.
         if zone.policy not in ("always", "unless-stopped"):
             zone.wanted = None
         return True

@@ -7,6 +7,8 @@ import os
 import re
 import subprocess
 
+from leaks import read
+
 # Counts lines across starts, so that a lost one shows; does as it is told by files.
 PROGRAM = """
 rm -f /sick
@@ -22,14 +24,6 @@ done
 """
 POLICIES = ["no", "on-failure", "on-failure:3", "always", "unless-stopped"]
 ALIVE = ("running", "paused")
-
-
-def read(path):
-    try:
-        with open(path, errors="replace") as file:
-            return file.read()
-    except OSError:
-        return ""
 
 
 class Violation(Exception):
