@@ -19,19 +19,29 @@ public struct PresenceLock: ~Copyable {
     /// The numbers of the inodes on a device that anybody holds such a lock on: by /proc/locks, proc_locks(5). Where the
     /// kernel names the device by another number than stat(2), as of some file systems, none are found.
     public static func inodes(on device: UInt64) throws(SystemError) -> Set<UInt64> {
-        let numbers = "\(hexadecimal(device.major)):\(hexadecimal(device.minor)):"
+        let numbers = Array("\(hexadecimal(device.major)):\(hexadecimal(device.minor)):".utf8)
+        let table = try readHostFile("/proc/locks")
         var found: Set<UInt64> = []
-        for line in try readHostFile("/proc/locks").split(separator: UInt8(ascii: "\n")) {
+        for line in table.split(separator: UInt8(ascii: "\n")) {
             // `1: OFDLCK ADVISORY  READ -1 fe:00:1234 0 EOF`; one that is waited for has `->` behind the number.
-            let fields = line.split(separator: UInt8(ascii: " "))
-            guard fields.count >= 6, fields[1].elementsEqual("OFDLCK".utf8), fields[5].starts(with: numbers.utf8) else {
+            guard let kind = line.firstIndex(of: UInt8(ascii: " ")), line[kind...].starts(with: " OFDLCK ".utf8) else {
                 continue
             }
-            if let inode = UInt64(String(decoding: fields[5].dropFirst(numbers.utf8.count), as: UTF8.self)) {
-                found.insert(inode)
-            }
+            let fields = line[kind...].split(separator: UInt8(ascii: " "), maxSplits: 5)
+            guard fields.count > 4, fields[4].starts(with: numbers) else { continue }
+            if let inode = decimal(fields[4].dropFirst(numbers.count)) { found.insert(inode) }
         }
         return found
+    }
+
+    /// Without a string for each of a thousand lines.
+    private static func decimal(_ digits: ArraySlice<UInt8>) -> UInt64? {
+        var number: UInt64 = 0
+        for digit in digits {
+            guard digit >= UInt8(ascii: "0"), digit <= UInt8(ascii: "9"), number < UInt64.max / 10 else { return nil }
+            number = number * 10 + UInt64(digit - UInt8(ascii: "0"))
+        }
+        return digits.isEmpty ? nil : number
     }
 
     private static func hexadecimal(_ number: UInt64) -> String {

@@ -29,7 +29,10 @@ public enum Threads {
         for (part, thread) in others {
             if let thread { pthread_join(thread, nil) } else { part.work() }
         }
-        return parts.flatMap(\.outputs)
+        var outputs: [Output] = []
+        outputs.reserveCapacity(inputs.count)
+        for part in parts { outputs += part.outputs }
+        return outputs
     }
 
     /// One thread's share. It is written by its thread only, and read when that has been joined.

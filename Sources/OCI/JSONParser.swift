@@ -12,10 +12,13 @@ extension JSON {
 
     /// Parses a whole text. Refuses invalid UTF-8, duplicate names, and U+0000 in strings, because every string of
     /// ours may end up as a C string.
-    public init(parsing bytes: [UInt8]) throws(JSONError) {
+    ///
+    /// `leavingOut`: members of the outermost object that are passed over and read as null; of what is in them only where
+    /// it ends is looked at.
+    public init(parsing bytes: [UInt8], leavingOut unread: [String] = []) throws(JSONError) {
         // Errors are kept as an offset and turned into line and column once, here.
         let outcome: Result<JSON, ParseFailure> = bytes.withUnsafeBufferPointer { buffer in
-            var parser = Parser(bytes: buffer)
+            var parser = Parser(bytes: buffer, unread: unread)
             do throws(ParseFailure) {
                 return .success(try parser.parseDocument())
             } catch {
@@ -41,10 +44,12 @@ private struct ParseFailure: Error {
 /// A recursive descent over bytes; every read is checked against the end.
 private struct Parser {
     let bytes: UnsafeBufferPointer<UInt8>
+    let unread: [String]
     var position = 0
 
-    init(bytes: UnsafeBufferPointer<UInt8>) {
+    init(bytes: UnsafeBufferPointer<UInt8>, unread: [String]) {
         self.bytes = bytes
+        self.unread = unread
     }
 
     var current: UInt8? { position < bytes.count ? bytes[position] : nil }
@@ -121,7 +126,12 @@ private struct Parser {
             skipSpace()
             guard current == UInt8(ascii: ":") else { throw failure("expected ':'") }
             position += 1
-            members.append(JSON.Member(name, try parseValue(depth: depth + 1)))
+            if depth == 0, unread.contains(name) {
+                try skipValue()
+                members.append(JSON.Member(name, .null))
+            } else {
+                members.append(JSON.Member(name, try parseValue(depth: depth + 1)))
+            }
             skipSpace()
             switch current {
             case UInt8(ascii: ","): position += 1
@@ -131,6 +141,31 @@ private struct Parser {
             default: throw failure("expected ',' or '}'")
             }
         }
+    }
+
+    /// Goes to the end of a value by its brackets and quotes alone.
+    mutating func skipValue() throws(ParseFailure) {
+        var depth = 0
+        while let byte = current {
+            switch byte {
+            case UInt8(ascii: "\""): try skipString()
+            case UInt8(ascii: "{"), UInt8(ascii: "["): depth += 1
+            case UInt8(ascii: "}"), UInt8(ascii: "]"):
+                if depth == 0 { return }
+                depth -= 1
+            case UInt8(ascii: ","): if depth == 0 { return }
+            default: break
+            }
+            position += 1
+        }
+        throw failure("unexpected end of text")
+    }
+
+    /// Goes to the quote that ends a string.
+    mutating func skipString() throws(ParseFailure) {
+        position += 1
+        while let byte = current, byte != UInt8(ascii: "\"") { position += byte == UInt8(ascii: "\\") ? 2 : 1 }
+        if current == nil { throw failure("unexpected end of text in a string") }
     }
 
     mutating func parseArray(depth: Int) throws(ParseFailure) -> JSON {

@@ -55,9 +55,9 @@ extension JSONRecord {
         swap(&fields.writer, &writer)
     }
 
-    /// Parses a text that holds one record.
-    public init(parsing bytes: [UInt8]) throws(JSONError) {
-        self = try Self(json: try JSON(parsing: bytes))
+    /// Parses a text that holds one record; fields that are left out keep their defaults.
+    public init(parsing bytes: [UInt8], leavingOut unread: [String] = []) throws(JSONError) {
+        self = try Self(json: try JSON(parsing: bytes, leavingOut: unread))
     }
 
     /// The record as JSON text, ended by a new line.

@@ -130,7 +130,7 @@ public struct BundleRuntime: Sendable {
 
     /// All zones, those of images too.
     public func list() throws(ZoneError) -> [BundleState] {
-        try store.list(forEngines: true).map { BundleState($0) }
+        try store.summaries(forEngines: true).map { BundleState($0) }
     }
 
     /// Whether there is a zone of exactly this name.

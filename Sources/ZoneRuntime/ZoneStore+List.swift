@@ -5,15 +5,23 @@ import LinuxSystem
 
 /// Which zones there are.
 extension ZoneStore {
-    /// Returns all zones, by name: those made from images and those made from bundles. `forEngines`: a store that cannot
-    /// be read has nothing for the caller, whose zones are bundles'.
-    public func list(forEngines: Bool = false) throws(ZoneError) -> [Entry] {
-        let names = try names(forEngines: forEngines)
+    /// Returns all zones, by name: those made from images and those made from bundles.
+    public func list() throws(ZoneError) -> [Entry] {
+        try entries(try names())
+    }
+
+    /// As ``list()``, for who only shows them: the records' `cgroups` are not read, which are most of what is recorded.
+    /// `forEngines`: a store that cannot be read has nothing for the caller, whose zones are bundles'.
+    public func summaries(forEngines: Bool = false) throws(ZoneError) -> [Entry] {
+        try entries(try names(forEngines: forEngines), leavingOut: ["cgroups"])
+    }
+
+    private func entries(_ names: [String], leavingOut unread: [String] = []) throws(ZoneError) -> [Entry] {
         // A thousand zones are two thousand files to read, half of them of /proc, which are the slower ones.
-        if names.count < ZoneStore.fewestToHurry { return names.map { entry($0) } }
+        if names.count < ZoneStore.fewestToHurry { return names.map { entry($0, leavingOut: unread) } }
         let kept = (try? keptZones()) ?? []
         return Threads.map(names, on: min(Threads.available, 8)) { (name: String) in
-            entry(name, isKept: kept.contains(name))
+            entry(name, isKept: kept.contains(name), leavingOut: unread)
         }
     }
 

@@ -29,9 +29,9 @@ public struct ZoneStore: Sendable {
         (try? FileStatus.of(folders.persistent(name))) != nil || (try? FileStatus.of(folders.volatile(name))) != nil
     }
 
-    func entry(_ name: String, isKept: Bool = false) -> Entry {
+    func entry(_ name: String, isKept: Bool = false, leavingOut unread: [String] = []) -> Entry {
         do throws(ZoneError) {
-            let record = try record(of: name)
+            let record = try record(of: name, leavingOut: unread)
             return Entry(
                 name: name, record: record,
                 state: record.map { ZoneState($0, isKept: isKept) } ?? .stopped(exitCode: nil))
@@ -42,15 +42,15 @@ public struct ZoneStore: Sendable {
 
     /// Reads `state.json`; `nil` where there is none, for example after a reboot, and where the one that is there is another
     /// store's: the zone of this name here has none.
-    func record(of name: String) throws(ZoneError) -> ZoneRecord? {
-        guard let record = try anyRecord(of: name) else { return nil }
+    func record(of name: String, leavingOut unread: [String] = []) throws(ZoneError) -> ZoneRecord? {
+        guard let record = try anyRecord(of: name, leavingOut: unread) else { return nil }
         if record.store != folders.store, record.bundle == nil, try isPersistent(name) { return nil }
         return record
     }
 
     /// As ``record(of:)``, whichever store's it is.
-    func anyRecord(of name: String) throws(ZoneError) -> ZoneRecord? {
-        try read("\(folders.volatile(name))/state.json")
+    func anyRecord(of name: String, leavingOut unread: [String] = []) throws(ZoneError) -> ZoneRecord? {
+        try read("\(folders.volatile(name))/state.json", leavingOut: unread)
     }
 
     /// Whether ROOT/NAME is a zone's of another store that uses the same root, or a bundle's.
@@ -79,13 +79,15 @@ public struct ZoneStore: Sendable {
         return (try? read("\(folders.volatile(entry.name))/\(HealthMonitor.fileName)")) ?? nil
     }
 
-    func read<Record: JSONRecord>(_ path: String) throws(ZoneError) -> Record? {
+    func read<Record: JSONRecord>(_ path: String, leavingOut unread: [String] = []) throws(ZoneError) -> Record? {
         let bytes: [UInt8]
         do throws(SystemError) { bytes = try readHostFile(path) } catch {
             if error.errno == .noEntry || error.errno == .notDirectory { return nil }
             throw ZoneError("read", error)
         }
-        do throws(JSONError) { return try Record(parsing: bytes) } catch { throw ZoneError(file: path, error) }
+        do throws(JSONError) { return try Record(parsing: bytes, leavingOut: unread) } catch {
+            throw ZoneError(file: path, error)
+        }
     }
 
     // MARK: Claiming and changing

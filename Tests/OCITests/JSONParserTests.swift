@@ -119,6 +119,18 @@ import Testing
         #expect(error?.reason == "a string is not valid UTF-8")
     }
 
+    @Test(arguments: ["1", "[[],{}]", "{\"b\":\"}]\\\"\",\"a\":[1, 2]}", "\"\\\\\"", "\"a,}\" "])
+    func passesOverWhatIsLeftOut(_ value: String) throws {
+        let text = "{\"a\":\(value),\"b\":{\"a\":\(value)}}"
+        let inner = try parse(value)
+        #expect(
+            try JSON(parsing: Array(text.utf8), leavingOut: ["a"])
+                == .object([.init("a", .null), .init("b", .object([.init("a", inner)]))]))
+        for end in 0..<text.utf8.count {
+            #expect(throws: JSONError.self) { try JSON(parsing: Array(text.utf8.prefix(end)), leavingOut: ["a"]) }
+        }
+    }
+
     @Test func depthIsBounded() throws {
         let nested = { (depth: Int) in
             String(repeating: "[", count: depth) + String(repeating: "]", count: depth)

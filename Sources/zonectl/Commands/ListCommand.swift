@@ -28,23 +28,27 @@ enum ListCommand {
     ) throws(ZoneError) -> Int32 {
         try refuseOperands(arguments)
         let store = context.store
-        let views = try store.list().filter(isWanted).map { ZoneView($0, store) }
+        let found = try store.summaries()
         if arguments.flag(json) {
-            try Output.json(views)
+            try Output.json(found.filter(isWanted).map { ZoneView($0, store) })
         } else if arguments.flag(quiet) {
-            try Output.write(views.map { $0.name + "\n" }.joined())
+            try Output.write(found.filter(isWanted).map { $0.name + "\n" }.joined())
         } else {
-            try Output.table(
-                ["NAME", "STATUS", "PID", "IMAGE", "CREATED", "COMMAND"],
-                views.map { view in
-                    [
-                        view.name, view.statusText, view.pid == 0 ? "-" : String(view.pid), view.image,
-                        view.created.seconds.map { Age.text(since: $0) } ?? "-",
-                        view.command.joined(separator: " ").shortened(to: 40),
-                    ]
-                })
+            var rows: [[String]] = []
+            rows.reserveCapacity(found.count)
+            // A view has room for a whole configuration: a thousand at once are megabytes to be mapped.
+            for entry in found where isWanted(entry) { rows.append(row(ZoneView(entry, store))) }
+            try Output.table(["NAME", "STATUS", "PID", "IMAGE", "CREATED", "COMMAND"], rows)
         }
         return 0
+    }
+
+    private static func row(_ view: ZoneView) -> [String] {
+        [
+            view.name, view.statusText, view.pid == 0 ? "-" : String(view.pid), view.image,
+            view.created.seconds.map { Age.text(since: $0) } ?? "-",
+            view.command.joined(separator: " ").shortened(to: 40),
+        ]
     }
 
     /// For verbs that take no operands.
