@@ -98,13 +98,19 @@ struct Keeper: ~Copyable {
         for line in warnings.all { log.note(line) }
     }
 
-    /// Takes over a zone that runs and whose keeper is gone.
-    mutating func adopt(_ found: ZoneRecord) throws(ZoneError) {
+    /// Takes over a zone that runs and whose keeper is gone. False, and nothing is changed, where it has ended by now.
+    mutating func adopt(_ found: ZoneRecord) throws(ZoneError) -> Bool {
         let folder = try store.openVolatile(name)
+        do throws(SystemError) { process = try ProcessHandle(pid: found.process.pid) } catch {
+            if error.errno == .noProcess { return false }
+            throw ZoneError("take over zone \(name)", error)
+        }
+        // The number could have been given to another process between the look and the open, not after it.
+        guard found.process.isAlive else {
+            process = nil
+            return false
+        }
         do throws(SystemError) {
-            process = try ProcessHandle(pid: found.process.pid)
-            // The number could have been given to another process between the look and the open, not after it.
-            guard found.process.isAlive else { throw SystemError("take over", name, .noProcess) }
             if !definition.hasTerminal { streams = try KeeperStreams(adopting: folder) }
             server = try AttachServer(in: folder)
         } catch {
@@ -118,6 +124,7 @@ struct Keeper: ~Copyable {
         try store.write(record, in: folder)
         groups = record.groups
         begin(folder, try? store.folders.images.find(definition.image))
+        return true
     }
 
     private mutating func begin(_ folder: consuming Descriptor, _ image: Image?) {

@@ -164,12 +164,13 @@ public struct ZoneLifecycle: Sendable {
         }
         var keeper = Keeper(store, definition, signals, service: service)
         if let adopting {
-            try keeper.adopt(adopting)
-        } else {
-            do throws(ZoneError) { try keeper.start(claim, image: image, isAgain: false) } catch {
-                keeper.noteFailedStart(error, next: .stopped)
-                throw error
-            }
+            if try keeper.adopt(adopting) { return keeper }
+            // It has ended since the look: started it is all the same.
+            try store.removeGroups(adopting)
+        }
+        do throws(ZoneError) { try keeper.start(claim, image: image, isAgain: false) } catch {
+            keeper.noteFailedStart(error, next: .stopped)
+            throw error
         }
         return keeper
     }

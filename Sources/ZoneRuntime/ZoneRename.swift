@@ -23,40 +23,62 @@ extension ZoneLifecycle {
         if try store.isTaken(new) {
             throw ZoneError(.exists, "rename: name \"\(new)\" is taken by another zone", hint: "choose another one")
         }
-        var record = try store.record(of: old)
-        // They have the old name, which may soon be another zone's.
+        // Its groups have the old name, which may soon be another zone's.
+        let record = try store.record(of: old)
         if let record { try store.removeGroups(record) }
-        record?.cgroups = []
-        let isOthers = try store.isRootOthers(old)
+        try move(old, to: new, LastRun(record, store.folders.volatile(old)))
+        drop(claim)
+        EventLog(store.folders).record(.rename, zone: new, ["from": old])
+    }
+
+    /// Moves the zone, and what is recorded of its last run. That is removed first and written again at the end: killed
+    /// in between, the zone has one name or the other, nothing goes by the old one beside it, and all that is lost is how its
+    /// last run ended.
+    private func move(_ old: String, to new: String, _ last: LastRun?) throws(ZoneError) {
+        if try !store.isRootOthers(old) { try store.eraseBundle(old, cgroups: []) }
         do throws(SystemError) {
-            // The folder in the store first: with it goes the name. What was recorded of the last run is worth less, and a
-            // record without a zone can be removed.
             let zones = try Descriptor.open(store.folders.zones, [.path, .directory])
             try zones.rename(old, to: new, replace: false)
-            if record == nil {
-                // What a removal that was killed has left of the last run would go on as a zone of the old name.
-                if !isOthers, let root = try? Descriptor.open(store.folders.root, [.path, .directory]) {
-                    try root.removeTree(old)
-                }
-            } else {
-                do throws(SystemError) {
-                    let root = try Descriptor.open(store.folders.root, [.path, .directory])
-                    try root.rename(old, to: new, replace: false)
-                } catch {
-                    try? zones.rename(new, to: old, replace: false)
-                    throw error
-                }
-            }
         } catch {
+            try? last?.write(in: store, as: old)
             if error.errno == .exists {
                 throw ZoneError(.exists, "rename: name \"\(new)\" is taken by another zone", hint: "choose another one")
             }
             throw ZoneError("rename zone \(old) to \(new)", error)
         }
-        record?.id = new
-        if let record { try store.write(record, in: try store.openVolatile(new)) }
-        drop(claim)
-        EventLog(store.folders).record(.rename, zone: new, ["from": old])
+        do throws(ZoneError) { try last?.write(in: store, as: new) } catch {
+            // Perhaps another store's zone has the name there by now.
+            if let zones = try? Descriptor.open(store.folders.zones, [.path, .directory]),
+                (try? zones.rename(new, to: old, replace: false)) != nil
+            {
+                try? last?.write(in: store, as: old)
+            }
+            throw error
+        }
+    }
+}
+
+/// What ROOT/NAME says of a zone that has ended.
+private struct LastRun {
+    private var record: ZoneRecord
+    private let configuration: [UInt8]?
+
+    init?(_ record: ZoneRecord?, _ folder: String) {
+        guard let record else { return nil }
+        self.record = record
+        self.record.cgroups = []
+        configuration = try? readHostFile("\(folder)/config.json")
+    }
+
+    func write(in store: ZoneStore, as name: String) throws(ZoneError) {
+        var record = record
+        record.id = name
+        let folder = try store.makeVolatile(name)
+        try store.write(record, in: folder)
+        guard let configuration else { return }
+        try attempting("record the configuration of zone \(name)") { () throws(SystemError) in
+            try folder.replaceFile("config.json", configuration, mode: 0o600)
+        }
     }
 }
 

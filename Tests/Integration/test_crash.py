@@ -200,6 +200,9 @@ def test_killed_at_system_calls(own_store, strace, verb, busybox_layout):
         ]
         own_store.run(*words, wrap=inject)
         try:
+            if verb == "rename":
+                listed = own_store.run("ls", "-q").ok().lines
+                assert listed in ([name], [other]), f"a zone with one name is listed as {listed}"
             for each in (name, other):
                 clean_up(own_store, each)
             if not before:

@@ -31,6 +31,24 @@ def test_a_second_keeper_knows_how_the_zone_ended(zone_host):
     assert record(zone_host, name)["exitCode"] == 5
 
 
+def test_start_of_a_zone_that_ends_under_its_eyes_starts_it_again(zone_host, strace):
+    """Between the look that sees it run without a keeper and the new keeper's hold on it."""
+    name = zone_host.detached("gone")
+    keeper, first = zone_host.keeper(name), zone_host.pid(name)
+    os.kill(keeper, signal.SIGKILL)
+    assert until(lambda: not alive(keeper))
+    inject = ["-e", "trace=pidfd_open", "-e", "inject=pidfd_open:error=ESRCH:when=1"]
+    # It stays with the keeper: told to end, it lets go of it.
+    tracer = zone_host.popen("start", name, wrap=[strace, "-f", "-I1", "-qq", "-o", "/dev/null", *inject])
+    try:
+        assert until(lambda: zone_host.keeper(name) and zone_host.pid(name) not in (None, first), 20), "is not started"
+    finally:
+        tracer.terminate()
+        tracer.wait(10)
+    assert not alive(first), "what ran before is still there"
+    assert until(lambda: zone_host.status(name) == "running")
+
+
 def test_start_of_a_running_zone_takes_back_that_it_is_to_stay_stopped(zone_host):
     """A `kill` that came too late leaves its note; the next end must be followed by a start again."""
     name = zone_host.name()
