@@ -10,8 +10,6 @@ public enum PullProgress: Sendable, Equatable {
     case waiting
     /// How many of the layers are not here yet, and their bytes.
     case found(layers: Int, missing: Int, bytes: Int64)
-    /// Layers that are here, of all that were missing, and bytes of them.
-    case fetching(done: Int, layers: Int, bytes: Int64, total: Int64)
     case fetched(layer: Digest, bytes: Int64)
     case unpacking(ImportProgress)
 }
@@ -21,6 +19,8 @@ public struct PullSettings: Sendable {
     /// Of the images for several machines; this machine's if `nil`.
     public var platform: Platform?
     public var access = RegistryAccess()
+    /// An open terminal on which a bar may be shown for each layer.
+    public var terminal: Int32?
 
     public init() {}
 }
@@ -37,7 +37,7 @@ extension ImageStore {
         let key = "\(name) \(platform.os)/\(platform.architecture)/\(platform.variant ?? "")"
         let folder = try PullFolder(self, for: key) { progress(.waiting) }
         do throws(ImageError) {
-            let image = try pull(name, platform, by: skopeo, into: folder, progress)
+            let image = try pull(name, platform, by: skopeo, into: folder, request.terminal, progress)
             folder.remove()
             return image
         } catch {
@@ -48,7 +48,7 @@ extension ImageStore {
     }
 
     private func pull(
-        _ name: RegistryName, _ platform: Platform, by skopeo: Skopeo, into folder: PullFolder,
+        _ name: RegistryName, _ platform: Platform, by skopeo: Skopeo, into folder: PullFolder, _ terminal: Int32?,
         _ progress: (PullProgress) -> Void
     ) throws(ImageError) -> Image {
         let found = try RemoteManifest.find(name, platform, by: skopeo)
@@ -68,13 +68,8 @@ extension ImageStore {
             // What the registry has is kept as it is; what skopeo makes of its manifest is not used.
             try skopeo.copy(
                 from: name.transport(found.descriptor.digest), to: "oci:\(folder.path):image", registry: "src",
-                ["--dest-oci-accept-uncompressed-layers"], of: name
-            ) {
-                reportWhole()
-                let done = missing.filter { folder.has($0) }
-                let bytes = done.reduce(folder.unfinishedBytes) { $0 &+ $1.size }
-                progress(.fetching(done: done.count, layers: missing.count, bytes: min(bytes, total), total: total))
-            }
+                ["--dest-oci-accept-uncompressed-layers"], of: name, terminal: terminal,
+                meanwhile: reportWhole)
             reportWhole()
         }
         try folder.describe(found.descriptor, manifest: found.bytes, name: name.listed)

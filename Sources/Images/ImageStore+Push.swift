@@ -5,9 +5,10 @@ import LinuxSystem
 public import OCI
 
 extension ImageStore {
-    /// Puts an image into a registry, under its own name or another one. Returns the digest that it has there.
+    /// Puts an image into a registry, under its own name or another one. Returns the digest that it has there. `terminal`:
+    /// an open one, on which a bar may be shown for each layer.
     public func push(
-        _ reference: String, to destination: String?, _ access: RegistryAccess
+        _ reference: String, to destination: String?, _ access: RegistryAccess, terminal: Int32? = nil
     ) throws(ImageError) -> (name: RegistryName, digest: Digest) {
         let image = try find(reference)
         let name = try RegistryName(destination ?? image.name)
@@ -33,7 +34,7 @@ extension ImageStore {
         let digestFile = "\(folder.path)/digest"
         try skopeo.copy(
             from: "oci:\(folder.path):image", to: name.transport(nil), registry: "dest",
-            ["--digestfile", digestFile], of: name
+            ["--digestfile", digestFile], of: name, terminal: terminal
         ) {}
         let text = try attempting("read what skopeo says") { () throws(SystemError) in try readHostFile(digestFile) }
         guard let digest = Digest(String(String(decoding: text, as: UTF8.self).prefix { !$0.isNewline })) else {

@@ -2,7 +2,7 @@
 // SPDX-FileCopyrightText: ZoneRuntime authors
 
 import LinuxSystem
-import OCI
+public import OCI
 
 /// Images on disk.
 ///
@@ -139,9 +139,15 @@ extension BlobDescriptor {
 
     /// Whether the descriptor's platform, where it names one, is this one; a variant counts only where one is wanted.
     func isFor(_ wanted: Platform) -> Bool {
-        guard let platform else { return true }
-        return platform.os == wanted.os && platform.architecture == wanted.architecture
-            && (wanted.variant == nil || platform.variant == nil || platform.variant == wanted.variant)
+        platform?.isFor(wanted) ?? true
+    }
+}
+
+extension Platform {
+    /// Whether what is for this platform will do for that one; a variant counts only where both have one.
+    public func isFor(_ wanted: Platform) -> Bool {
+        os == wanted.os && architecture == wanted.architecture
+            && (wanted.variant == nil || variant == nil || variant == wanted.variant)
     }
 }
 

@@ -80,16 +80,6 @@ final class PullFolder {
         (try? blobs.status(blob.digest.hex))?.size == blob.size
     }
 
-    /// Bytes of blobs that are being written: skopeo gives them their names when they are whole.
-    var unfinishedBytes: Int64 {
-        var sum: Int64 = 0
-        // For a progress bar only.
-        for name in (try? folder.entries()) ?? [] where name.hasPrefix("oci-put-blob") {
-            sum &+= (try? folder.status(name))?.size ?? 0
-        }
-        return sum
-    }
-
     /// Makes it the layout of one image, which is all there of it.
     func describe(_ image: BlobDescriptor, manifest: [UInt8], name: String?) throws(ImageError) {
         var index = ImageIndex()

@@ -69,31 +69,32 @@ struct Skopeo: Sendable {
     }
 
     /// Copies an image between a registry and a folder of ours, and calls `meanwhile` now and then until that is done.
-    /// `registry` is the side of the registry: `src` or `dest`.
+    /// `registry` is the side of the registry: `src` or `dest`. On a terminal skopeo itself shows a bar for each layer.
     func copy(
         from source: String, to target: String, registry: String, _ options: [String], of name: RegistryName,
-        meanwhile: () -> Void
+        terminal: CInt?, meanwhile: () -> Void
     ) throws(ImageError) {
         // Signatures are looked at where the host's policy asks for them; neither a layout nor our store has a place for them.
         var words =
-            ["copy", "--quiet", "--retry-times", "3", "--remove-signatures"] + options + tlsWords("--\(registry)-")
+            ["copy", "--retry-times", "3", "--remove-signatures"] + options + tlsWords("--\(registry)-")
+        if terminal == nil { words.append("--quiet") }
         let secret = try credentialFile(name.host)
         if let file = authFile(secret) { words += ["--\(registry)-authfile", file] }
         let program = try command(words + [source, target], secret)
         let ended: (status: ExitStatus, errors: [UInt8])
-        do throws(SystemError) { ended = try Skopeo.attend(program, meanwhile) } catch {
+        do throws(SystemError) { ended = try Skopeo.attend(program, terminal, meanwhile) } catch {
             throw ImageError("run skopeo", error)
         }
         guard ended.status == .exited(0) else { throw SkopeoFailure(ended.errors, name, access).error }
     }
 
     private static func attend(
-        _ program: HostProgram, _ meanwhile: () -> Void
+        _ program: HostProgram, _ terminal: CInt?, _ meanwhile: () -> Void
     ) throws(SystemError) -> (ExitStatus, [UInt8]) {
-        // Not a pipe: nobody has to empty a file. What it writes to its output is of no use to us.
-        let output = try Descriptor.open("/dev/null", [.writeOnly])
+        // Not a pipe: nobody has to empty a file. What it writes to its output is for people alone.
+        let nowhere = try Descriptor.open("/dev/null", [.writeOnly])
         let errors = try Descriptor.inMemory("errors")
-        let process = try program.start(output: output.raw, errors: errors.raw)
+        let process = try program.start(output: terminal ?? nowhere.raw, errors: errors.raw)
         while try !process.waitUntilEnded(milliseconds: 200) { meanwhile() }
         let status = try process.wait()
         errors.rewind()

@@ -135,6 +135,10 @@ def test_image_for_several_machines(host, registry, tool, test_folder):
     host.run("run", "--rm", "--pull", "never", f"{registry.host}/team/tool@sha256:{digest}").ok(stdout="first\n")
     host.run("image", "pull", "-q", PLAIN, "--platform", "linux/s390x", f"{registry.host}/team/tool:all").ok()
     assert [i["architecture"] for i in host.run("image", "ls", "--json").ok().json].count("s390x") == 1
+    # The name is the other machine's now: who says for which one gets that.
+    result = host.run("run", "--rm", PLAIN, "--platform", f"linux/{machine}", f"{registry.host}/team/tool:all").exits(0)
+    result.check(result.stdout == "first\n", "is not this machine's")
+    host.run("image", "pull", "-q", PLAIN, "--platform", "linux/s390x", f"{registry.host}/team/tool:all").ok()
     host.run("image", "pull", PLAIN, "--platform", "linux/mips", f"{registry.host}/team/tool:all").fails(
         125, "linux/mips", "s390x"
     )
@@ -235,6 +239,33 @@ def test_run_pulls_what_is_missing(host, registry, tool, test_folder, busybox):
     host.run("run", "--rm", "--pull", "sometimes", name).fails(125, "sometimes", "never")
     # The zone that was made before keeps what it was made from.
     host.run("start", host.name()).exits(0)
+
+
+def test_apply_pulls_what_is_missing(host, registry, tool, test_folder):
+    name, image = host.name("applied"), f"{registry.host}/team/tool:1"
+    host.defer(host.remove, name)
+    file = test_folder / "zone.json"
+    file.write_text(json.dumps({"name": name, "image": image}))
+    host.run("apply", "-f", file, "--dry-run", PLAIN).ok()
+    assert names(host) == []
+    host.run("apply", "-f", file, "--pull", "never", PLAIN).fails(125, "not in the store")
+    result = host.run("apply", "-f", file, PLAIN).exits(0)
+    result.check(result.stdout == f"{name}: created\n", "is not created")
+    assert names(host) == [image]
+
+
+def test_bars_on_a_terminal(host, registry, tool):
+    """Each layer has one there; elsewhere each has a line."""
+    name = f"{registry.host}/team/tool:1"
+    terminal = host.terminal("image", "pull", PLAIN, name)
+    assert terminal.wait() == 0, terminal
+    for digest in blobs_of(tool):
+        assert f"Copying blob {digest.removeprefix('sha256:')[:12]}" in terminal.screen, terminal
+    assert f"{name} {tool.manifests[0]['digest']}" in terminal.screen, terminal
+    host.run("image", "rm", name).ok()
+    result = host.run("image", "pull", PLAIN, name).exits(0)
+    for digest in blobs_of(tool):
+        result.check(f"fetched layer {digest.removeprefix('sha256:')[:12]}" in result.stderr, "has no line for a layer")
 
 
 def test_what_cannot_be_pulled(host, registry):

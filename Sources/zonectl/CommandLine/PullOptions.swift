@@ -31,8 +31,9 @@ enum PullOptions {
         return access
     }
 
-    static func request(_ arguments: Arguments) throws(ZoneError) -> PullSettings {
+    static func request(_ arguments: Arguments, isQuiet: Bool = false) throws(ZoneError) -> PullSettings {
         var request = PullSettings()
+        request.terminal = isQuiet ? nil : PullProgressLine.terminal
         request.access = try access(arguments)
         if let text = arguments.value(platform) { request.platform = try platform(text) }
         return request
@@ -58,7 +59,7 @@ enum PullOptions {
     ) throws(ZoneError) -> Result {
         let policy = arguments.value(policy) ?? "missing"
         switch policy {
-        case "missing": break
+        case "missing": if try isForAnother(image, arguments, context) { try pull(image, arguments, context) }
         case "always": try pull(image, arguments, context)
         case "never": return try body()
         default: throw ZoneError(.invalid, "--pull takes missing, always or never, not \"\(policy)\"")
@@ -80,6 +81,16 @@ enum PullOptions {
         guard (try? RegistryName(image)) != nil else { return false }
         do throws(ImageError) { _ = try context.folders.images.find(image) } catch { return error.code == .notFound }
         return false
+    }
+
+    /// Whether the image that is there is for another machine than `--platform` says.
+    private static func isForAnother(
+        _ image: String, _ arguments: Arguments, _ context: Context
+    ) throws(ZoneError) -> Bool {
+        guard let text = arguments.value(platform), let found = try? context.folders.images.find(image) else {
+            return false
+        }
+        return !found.platform.isFor(try platform(text))
     }
 
     private static func pull(_ image: String, _ arguments: Arguments, _ context: Context) throws(ZoneError) {

@@ -18,7 +18,7 @@ enum ApplyCommand {
             'zonectl inspect --as-definition NAME' prints the definition of a zone that there is. A zone that is not there is
             made, one that is stopped is changed for its next start; what a zone has written into its files stays.
             """,
-        options: [file, restarts, dryRun], entersZone: true
+        options: [file, restarts, dryRun] + PullOptions.forRun, entersZone: true
     ) { (arguments, context) throws(ZoneError) in
         let paths = arguments.list(file)
         guard !paths.isEmpty, arguments.operands.isEmpty else {
@@ -31,8 +31,11 @@ enum ApplyCommand {
         let isDryRun = arguments.flag(dryRun)
         var status: Int32 = 0
         for zone in zones {
+            func apply() throws(ZoneError) -> ApplyOutcome {
+                try lifecycle.apply(zone, restarts: arguments.flag(restarts), dryRun: isDryRun)
+            }
             do throws(ZoneError) {
-                let outcome = try lifecycle.apply(zone, restarts: arguments.flag(restarts), dryRun: isDryRun)
+                let outcome = try isDryRun ? apply() : PullOptions.providing(zone.image, arguments, context, apply)
                 try Output.write("\(zone.name): \(text(outcome, isDryRun))\n")
             } catch {
                 Output.report(error)

@@ -23,7 +23,7 @@ enum ImagePullCommand {
             """,
         options: [quiet, PullOptions.platform] + PullOptions.access
     ) { (arguments, context) throws(ZoneError) in
-        let request = try PullOptions.request(arguments)
+        let request = try PullOptions.request(arguments, isQuiet: arguments.flag(quiet))
         try ImageNames.require(arguments.operands, for: "image pull")
         return try InspectCommand.forEach(arguments.operands) { (name) throws(ZoneError) in
             let progress = PullProgressLine(name, isQuiet: arguments.flag(quiet))

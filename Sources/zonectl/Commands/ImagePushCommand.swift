@@ -2,6 +2,7 @@
 // SPDX-FileCopyrightText: ZoneRuntime authors
 
 import Images
+import LinuxSystem
 import OCI
 import ZoneRuntime
 
@@ -17,14 +18,15 @@ enum ImagePushCommand {
         examples: """
             zonectl image push busybox registry.example.com/team/busybox:v1
             """,
-        options: PullOptions.access
+        options: [ImagePullCommand.quiet] + PullOptions.access
     ) { (arguments, context) throws(ZoneError) in
         guard let name = arguments.operands.first, arguments.operands.count <= 2 else {
             throw ZoneError(.invalid, "image push takes the name of an image, and where it is to go")
         }
         let access = try PullOptions.access(arguments)
+        let terminal = arguments.flag(ImagePullCommand.quiet) ? nil : PullProgressLine.terminal
         let pushed = try asZoneError { () throws(ImageError) in
-            try context.folders.images.push(name, to: arguments.operands.dropFirst().first, access)
+            try context.folders.images.push(name, to: arguments.operands.dropFirst().first, access, terminal: terminal)
         }
         try Output.write("\(pushed.name) \(pushed.digest)\n")
         return 0

@@ -6,10 +6,14 @@ import LinuxSystem
 import OCI
 import ZoneRuntime
 
-/// Shows how far a pull is: one line that is rewritten on a terminal, a line for each step elsewhere.
+/// Shows how far a pull is: on a terminal a line that is rewritten, beside the bars that skopeo draws there for each layer;
+/// a line for each step elsewhere.
 final class PullProgressLine {
+    /// Where bars can be drawn.
+    static var terminal: Int32? { Terminal.isTerminal(2) ? 2 : nil }
+
     private let name: String
-    private let isTerminal = Terminal.isTerminal(2)
+    private let isTerminal = PullProgressLine.terminal != nil
     private let isQuiet: Bool
     private var shownLayer = 0
 
@@ -20,11 +24,13 @@ final class PullProgressLine {
 
     func show(_ progress: PullProgress) {
         if isQuiet { return }
-        if isTerminal { return write("\r\u{1B}[K" + PullProgressLine.text(name, progress)) }
+        let text = PullProgressLine.text(name, progress)
         switch progress {
-        case .waiting, .found, .fetched: write(PullProgressLine.text(name, progress) + "\n")
-        case .fetching: break
+        case .waiting, .found: write(text + "\n")
+        // skopeo has shown it.
+        case .fetched: if !isTerminal { write(text + "\n") }
         case .unpacking(let step):
+            if isTerminal { return write("\r\u{1B}[K" + text) }
             guard step.step == .unpacking, step.layer != shownLayer else { return }
             shownLayer = step.layer
             write("\(name): unpacking layer \(step.layer) of \(step.layers), \(ByteSize.text(step.total))\n")
@@ -46,8 +52,6 @@ final class PullProgressLine {
         case .found(let layers, let missing, let bytes):
             let what = missing == 0 ? "none to fetch" : "\(missing) to fetch, \(ByteSize.text(bytes))"
             return "\(name): \(layers) layer\(layers == 1 ? "" : "s"), \(what)"
-        case .fetching(let done, let layers, let bytes, let total):
-            return "fetching layers, \(done) of \(layers) done \(ImportProgressLine.bar(bytes, of: total))"
         case .fetched(let layer, let bytes):
             return "\(name): fetched layer \(layer.hex.prefix(12)), \(ByteSize.text(bytes))"
         case .unpacking(let step): return ImportProgressLine.text(step)
