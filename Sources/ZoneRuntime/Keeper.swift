@@ -117,7 +117,7 @@ struct Keeper: ~Copyable {
         restarts = record.restarts
         try store.write(record, in: folder)
         groups = record.groups
-        begin(folder, try? store.folders.images.find(definition.image))
+        begin(folder, try? ZoneLifecycle(store).image(of: definition))
     }
 
     private mutating func begin(_ folder: consuming Descriptor, _ image: Image?) {
