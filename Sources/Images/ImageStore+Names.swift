@@ -83,6 +83,17 @@ extension ImageStore {
         return PrunedImages(names: names, bytes: max(0, bytes - transaction.blobBytes))
     }
 
+    /// Does something for which an image must be there, while nobody can remove any; throws where it is gone. `body` may not
+    /// unpack layers, which takes the same lock.
+    public func whileListed(_ image: Image, _ body: () -> Void) throws(ImageError) {
+        let transaction = try StoreTransaction(self)
+        guard try list().contains(where: { $0.digest == image.digest }) else {
+            throw ImageError(.notFound, "image \(image.name) was removed by another process")
+        }
+        body()
+        _ = consume transaction
+    }
+
     func absent(_ reference: String) -> ImageError {
         ImageError(.notFound, "image \(reference) is not in the store \(path)")
     }

@@ -55,6 +55,11 @@ public struct ImageStore: Sendable {
         }
     }
 
+    /// Whether what a user named an image by is a whole digest, with a name before it or without.
+    public static func isPinned(_ reference: String) -> Bool {
+        reference.utf8.contains(UInt8(ascii: "@")) || reference.hasPrefix("sha256:") && reference.utf8.count == 71
+    }
+
     /// Throws where an image is not in the store any more that was found a moment ago.
     private func verifyListed(_ image: Image) throws(ImageError) {
         guard let listed = image.listed, (try? FileStatus.of(indexPath)) != listed else { return }

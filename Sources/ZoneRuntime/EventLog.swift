@@ -9,7 +9,7 @@ public import OCI
 public struct ZoneEvent: JSONRecord, Sendable, Equatable {
     public enum Kind: String, JSONCodable, CaseIterable, Sendable {
         case create, start, attach, exec, die, oom, restart, stop, kill, pause, resume, rename, set, health, remove
-        case snapshot, restore
+        case snapshot, restore, update
     }
 
     /// RFC 3339, UTC, with nanoseconds.

@@ -123,7 +123,7 @@ struct Keeper: ~Copyable {
         restarts = record.restarts
         try store.write(record, in: folder)
         groups = record.groups
-        begin(folder, try? store.folders.images.find(definition.image))
+        begin(folder, try? ZoneLifecycle(store).image(of: definition))
         return true
     }
 

@@ -77,9 +77,9 @@ extension ZoneLifecycle {
         next.base = former.base
         if wanted.image != former.image {
             let image = try attemptingImage { () throws(ImageError) in try store.folders.images.find(wanted.image) }
-            next.image = image.name
+            next.image = ImageStore.isPinned(wanted.image) ? wanted.image : image.name
             // The same name goes on to mean the image that the zone was made from.
-            if image.name != former.image { next.imageDigest = image.digest }
+            if next.image != former.image { next.imageDigest = image.digest }
         }
         return next
     }

@@ -120,7 +120,7 @@ public struct ZoneControl: Sendable {
         guard let definition else { return SIGTERM }
         let text =
             definition.stopSignal
-            ?? (try? store.folders.images.find(definition.image))?.configuration.config?.stopSignal
+            ?? (try? ZoneLifecycle(store).image(of: definition))?.configuration.config?.stopSignal
         return text.flatMap { SignalName.number(of: $0) } ?? definition.initSystem?.stopSignal ?? SIGTERM
     }
 

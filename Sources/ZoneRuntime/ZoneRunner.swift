@@ -81,7 +81,8 @@ extension ZoneStore {
     ) throws(ZoneError) -> ZoneDefinition {
         var definition = wanted
         definition.name = claim.name
-        definition.image = image.name
+        // Who names a digest wants that one, whatever becomes of the name beside it.
+        if !ImageStore.isPinned(wanted.image) { definition.image = image.name }
         definition.imageDigest = image.digest
         definition.created = Int64(time(nil))
         try SystemZone.settle(&definition, image, folders.images)

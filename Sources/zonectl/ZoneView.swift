@@ -18,6 +18,8 @@ struct ZoneView: JSONRecord {
     var name = ""
     var type = "container"
     var image = ""
+    /// Digest of what the image's name means now, where that is not what the zone stands on.
+    var imageUpdate: String?
     var command: [String] = []
     var started: Timestamp?
     var finished: Timestamp?
@@ -46,6 +48,7 @@ struct ZoneView: JSONRecord {
         try visitor.required("name", &name)
         try visitor.required("type", &type)
         try visitor.required("image", &image)
+        try visitor.field("imageUpdate", &imageUpdate)
         try visitor.required("command", &command)
         try visitor.field("started", &started)
         try visitor.field("finished", &finished)

@@ -1,6 +1,7 @@
 // SPDX-License-Identifier: Apache-2.0
 // SPDX-FileCopyrightText: ZoneRuntime authors
 
+import Images
 import OCI
 import ZoneRuntime
 
@@ -17,12 +18,17 @@ enum InspectCommand {
         if arguments.flag(asDefinition) { return try showDefinitions(arguments.operands, store) }
         let status = try forEach(arguments.operands) { (name) throws(ZoneError) in
             let entry = try store.find(name)
-            return ZoneView(entry, store).detailed(
+            let definition = try? store.definition(of: entry.name)
+            var view = ZoneView(entry, store).detailed(
                 configuration: try? store.configuration(of: entry.name),
-                definition: try? store.definition(of: entry.name),
+                definition: definition,
                 cgroups: entry.record?.cgroups.map(\.path) ?? [],
                 // What cannot be read is for 'snapshot ls' to report.
                 snapshots: (try? store.snapshots(of: entry.name)) ?? [])
+            if let definition = definition ?? nil {
+                view.imageUpdate = ZoneUpdates(store.folders).available(for: definition)?.digest.description
+            }
+            return view
         }
         try Output.json(status.results)
         return status.exitCode

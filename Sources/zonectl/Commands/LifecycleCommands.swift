@@ -78,19 +78,6 @@ enum StartCommand {
     }
 }
 
-/// `zonectl restart NAME…`
-enum RestartCommand {
-    static let command = Command(
-        names: ["restart"], group: .run, operands: "NAME…", summary: "Stop zones and start them again",
-        options: [StopCommand.time], entersZone: true
-    ) { (arguments, context) throws(ZoneError) in
-        let seconds = try StopCommand.seconds(arguments)
-        return try InspectCommand.forEach(arguments.operands) { (name) throws(ZoneError) in
-            try Output.write(try ZoneLifecycle(context.folders).restart(name, seconds: seconds) + "\n")
-        }.exitCode
-    }
-}
-
 /// `zonectl attach NAME`
 enum AttachCommand {
     static let noInput = Option.flag("no-stdin", nil, "Only show what the zone says")

@@ -46,8 +46,17 @@ enum SchemaCommand {
         entry("logs", "zonectl logs --json, each line", LogRecord.self, isList: false, descriptions: log),
         entry("diff", "zonectl diff --json", ZoneChange.self, isList: true, descriptions: diff),
         entry("snapshot ls", "zonectl snapshot ls --json", SnapshotView.self, isList: true, descriptions: snapshot),
+        entry(
+            "restart --updated", "zonectl restart --updated --json", ZoneUpdate.self, isList: true, descriptions: update
+        ),
         entry("image ls", "zonectl image ls --json", ImageView.self, isList: true),
         entry("image inspect", "zonectl image inspect", ImageDetail.self, isList: true, descriptions: image),
+        entry(
+            "image update", "zonectl image update --json", ImageUpdate.self, isList: true,
+            descriptions: [
+                "from": "digest of the image that had the name", "to": "digest of the one that has it now",
+                "zones": "those on another image than the name means now",
+            ]),
         entry("image df", "zonectl image df --json", StoreUsage.self, isList: true),
     ]
 
@@ -57,7 +66,17 @@ enum SchemaCommand {
         Entry(name: name) { JSONSchema.of(Record.self, title: title, isList: isList, descriptions: descriptions) }
     }
 
+    private static let update = [
+        "from": "digest of the image that the zone was on",
+        "to": "digest of the one that it is on now; the same where nothing was to be done",
+        "restarted": "whether it was running, and was stopped and started",
+        "kept": "what the zone keeps its own way though the two images differ there",
+        "kept.zone": "changed or deleted: what the zone has done with the path",
+        "kept.image": "added, changed or deleted: what the new image has done with it",
+    ]
+
     private static let zone = [
+        "imageUpdate": "digest of what the image's name means now, where the zone is on another one",
         "ociVersion": "version of the OCI runtime specification",
         "id": "the same as name, for readers of runc's list",
         "pid": "of the zone's first process, on the host; 0 where there is none",
