@@ -61,6 +61,7 @@ struct ZoneStarter: Sendable {
         _ claim: borrowing ZoneStore.Claim,
         _ circumstances: Circumstances
     ) throws(ZoneError) -> Prepared {
+        let definition = try VolumeMounts(store).provided(definition)
         let zone = claim.name
         let folders = store.folders
         let own = try attemptingImage { () throws(ImageError) in try folders.images.layers(of: image) }

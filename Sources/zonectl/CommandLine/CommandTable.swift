@@ -21,6 +21,9 @@ enum CommandTable {
         ImageTagCommand.command, ImageSaveCommand.command, ImageLoadCommand.command, ImageImportCommand.command,
         ImageRemoveCommand.command, ImagePruneCommand.command, ImageVerifyCommand.command,
         ImageUsageCommand.command,
+        VolumeCreateCommand.command, VolumeListCommand.command, VolumeInspectCommand.command,
+        VolumeRemoveCommand.command, VolumePruneCommand.command, VolumeCloneCommand.command,
+        VolumeSnapshotCommand.command, VolumeExportCommand.command, VolumeImportCommand.command,
         DoctorCommand.command, SchemaCommand.command, VersionCommand.command, HelpCommand.command,
         CompletionCommand.command, CompleteCommand.command,
     ]

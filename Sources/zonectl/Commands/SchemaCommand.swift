@@ -48,6 +48,8 @@ enum SchemaCommand {
         entry("snapshot ls", "zonectl snapshot ls --json", SnapshotView.self, isList: true, descriptions: snapshot),
         entry("image ls", "zonectl image ls --json", ImageView.self, isList: true),
         entry("image inspect", "zonectl image inspect", ImageDetail.self, isList: true, descriptions: image),
+        entry("volume ls", "zonectl volume ls --json", VolumeView.self, isList: true, descriptions: volume),
+        entry("volume inspect", "zonectl volume inspect", VolumeView.self, isList: true, descriptions: volume),
         entry("image df", "zonectl image df --json", StoreUsage.self, isList: true),
     ]
 
@@ -121,6 +123,14 @@ enum SchemaCommand {
     private static let diff = [
         "path": "absolute, in the zone",
         "change": "added, changed or deleted",
+    ]
+
+    private static let volume = [
+        "created": "RFC 3339, UTC",
+        "mountpoint": "where the files are on the host",
+        "anonymous": "whether nobody has given it a name",
+        "snapshotOf": "the volume that it is a snapshot of; not there for other volumes",
+        "zones": "zones that have it, running or not",
     ]
 
     private static let log = [
