@@ -199,7 +199,7 @@ struct ZoneStarter: Sendable {
     }
 }
 
-func attemptingImage<R>(_ body: () throws(ImageError) -> R) throws(ZoneError) -> R {
+func attemptingImage<R: ~Copyable>(_ body: () throws(ImageError) -> R) throws(ZoneError) -> R {
     do throws(ImageError) { return try body() } catch { throw ZoneError(error) }
 }
 

@@ -16,6 +16,7 @@ enum CommandTable {
         EventsCommand.command, StatsCommand.command, TopCommand.command, MetricsCommand.command,
         SnapshotCreateCommand.command, SnapshotListCommand.command, SnapshotRestoreCommand.command,
         SnapshotRemoveCommand.command, CloneCommand.command, CommitCommand.command,
+        ExportCommand.command, ImportCommand.command,
         UnitCommand.command, EnableCommand.enable, EnableCommand.disable, ApplyCommand.command,
         ImageListCommand.command, ImagePullCommand.command, ImagePushCommand.command, ImageInspectCommand.command,
         ImageTagCommand.command, ImageSaveCommand.command, ImageLoadCommand.command, ImageImportCommand.command,
