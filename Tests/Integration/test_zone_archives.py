@@ -269,12 +269,12 @@ def test_other_archives_are_not_zones(own_store, busybox_layout):
 def test_an_export_that_fails_leaves_no_file(own_store, zone):
     target = pathlib.Path(own_store.directory("out"))
     own_store.run("export", "-o", target / "none" / "x.tar", zone).fails(125, "x.tar")
-    blobs = pathlib.Path(own_store.store) / "images/blobs/sha256"
-    biggest = max(blobs.iterdir(), key=lambda blob: blob.stat().st_size)
-    biggest.rename(target / "aside")
+    layer = own_store.run("image", "inspect", "busybox").ok().json[0]["layers"][0]["digest"]
+    blob = pathlib.Path(own_store.store) / "images/blobs/sha256" / layer.split(":")[1]
+    blob.rename(target / "aside")
     own_store.run("export", "-o", target / "x.tar", zone).fails(125)
     assert os.listdir(target) == ["aside"]
-    (target / "aside").rename(biggest)
+    (target / "aside").rename(blob)
     with open("/dev/full", "wb") as full:
         done = subprocess.run(own_store.command("export", zone), stdout=full, stderr=subprocess.PIPE, text=True)
     assert done.returncode == 125 and "no space" in done.stderr.lower()
