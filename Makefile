@@ -73,6 +73,7 @@ bench: build
 	@ZONECTL=$(CURDIR)/$(ZONECTL) Tests/Benchmarks/bench.py
 	@ZONECTL=$(CURDIR)/$(ZONECTL) Tests/Benchmarks/detached.py
 	@ZONECTL=$(CURDIR)/$(ZONECTL) Tests/Benchmarks/images.py
+	@ZONECTL=$(CURDIR)/$(ZONECTL) Tests/Benchmarks/storage.py
 
 # Zones under random use, MINUTES long; SEED=N for the commands of an earlier run.
 MINUTES ?= 30

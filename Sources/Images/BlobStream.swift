@@ -96,8 +96,14 @@ final class BlobStream {
                 .invalid, "\(source.size) bytes that unpack to more than \(contentSize): refused as a bomb")
         }
         hash.update(bytes)
+        let zeros = bytes.reversed().prefix(BlobStream.mostZeros).prefix { $0 == 0 }.count
+        trailingZeros = zeros == bytes.count ? trailingZeros + zeros : zeros
         return bytes
     }
+
+    /// Zero bytes at the end of what has been decompressed, or more than matter: a tar archive ends with 1024, tar(5).
+    private(set) var trailingZeros = 0
+    private static let mostZeros = 1024
 
     /// Reads what is left, also what follows the compressed data, and returns the digests of everything.
     func finish() throws(ImageError) -> Totals {

@@ -43,27 +43,23 @@ extension ImageStore {
         }
     }
 
-    private func openArchive(_ path: String?) throws(ImageError) -> Descriptor {
+    func openArchive(_ path: String?) throws(ImageError) -> Descriptor {
         guard let path else { return try spoolInput() }
         return try ImageStore.openSource(path)
     }
 
     /// Everything from stdin in a file without a name: an archive is read twice.
     private func spoolInput() throws(ImageError) -> Descriptor {
+        let file = try spoolFile("stdin")
         try attempting("read stdin") { () throws(SystemError) in
             let input = Descriptor(owning: try check(zn_fcntl(0, F_DUPFD_CLOEXEC, 3), "duplicate descriptor", "0"))
-            let parent = try Descriptor.makePath("\(path)/\(PullFolder.parent)", mode: 0o700)
-            let name = ".stdin.\(getProcessID())"
-            let file = try parent.open(
-                name, [.readWrite, .create, .truncate, .noFollow], mode: 0o600, resolve: .beneath)
-            try parent.remove(name)
             while true {
                 let bytes = try input.read(upTo: 1 << 20)
                 if bytes.isEmpty { break }
                 try file.writeAll(bytes, "copy of stdin")
             }
-            file.rewind()
-            return file
         }
+        file.rewind()
+        return file
     }
 }

@@ -65,6 +65,29 @@ struct LayoutSource: ~Copyable {
         throw ImageError(.unsupported, "\(place): no image for \(machine)\(found)")
     }
 
+    /// The image of this digest.
+    func choose(_ digest: Digest) throws(ImageError) -> Choice {
+        let index: ImageIndex = try document("index.json", try bytes("index.json"))
+        let candidates = index.manifests.filter { $0.digest == digest }
+        guard let first = candidates.first else {
+            throw ImageError(.invalid, "\(place): there is no image \(digest)")
+        }
+        let name = LayoutSource.name(of: first, fallback: "image") ?? digest.description
+        var others: [String] = []
+        if let choice = try resolve([first], as: name, for: Image.machine, depth: 0, &others) { return choice }
+        throw ImageError(
+            .unsupported,
+            "\(place): made for \(others.joined(separator: ", ")), not for \(Image.machine.os)/\(Image.machine.architecture)"
+        )
+    }
+
+    /// The manifest that has this annotation in the index; `nil` where none has.
+    func manifest(annotated key: String) throws(ImageError) -> ImageManifest? {
+        let index: ImageIndex = try document("index.json", try bytes("index.json"))
+        guard let descriptor = index.manifests.first(where: { $0.annotations[key] != nil }) else { return nil }
+        return try read(descriptor)
+    }
+
     /// The names of all images; one that has none stands as `nil`.
     func names(fallback: String) throws(ImageError) -> [String?] {
         let index: ImageIndex = try document("index.json", try bytes("index.json"))

@@ -162,6 +162,11 @@ struct StoreTransaction: ~Copyable {
 
     func hasLayer(_ id: Digest) -> Bool { openLayer(id.hex) != nil }
 
+    /// The directories of an image's layers, topmost first, which are all there.
+    func layerHandles(of image: Image) -> [LayerDirectory.Handle] {
+        image.chainIDs.reversed().compactMap { openLayer($0.hex) }
+    }
+
     private func openLayer(_ name: String) -> LayerDirectory.Handle? {
         // Absent layers are the usual case; any other failure shows when the layer is made.
         guard let folder = try? layers.open(name, [.readOnly, .directory], resolve: [.beneath, .noSymlinks]) else {

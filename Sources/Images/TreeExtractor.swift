@@ -9,9 +9,13 @@ public import LinuxSystem
 public struct TreeExtractor {
     private let policy: CopyPolicy
     private let maker: EntryMaker
+    private let isAll: Bool
 
-    public init(_ policy: CopyPolicy) {
+    /// `isAll`: the target is to be what the archive holds and nothing else. What that says of `.` holds for the target
+    /// itself, and one that has no end was cut short, though nobody else would mind.
+    public init(_ policy: CopyPolicy, isAll: Bool = false) {
         self.policy = policy
+        self.isAll = isAll
         maker = EntryMaker(policy)
     }
 
@@ -30,11 +34,15 @@ public struct TreeExtractor {
         let stream = try BlobStream(copy, limits: limits)
         let archive = try TarReader(stream, limits: limits)
         var directories: [(path: LayerPath, attributes: FileAttributes)] = []
+        var root: FileAttributes?
         var members = 0
         while let entry = try archive.next() {
             members += 1
             let path = try LayerPath(entry.path)
-            if path.isRoot { continue }
+            if path.isRoot {
+                if entry.kind == .directory { root = TreeExtractor.attributes(of: entry) }
+                continue
+            }
             do throws(SystemError) {
                 if let made = try makeEntry(entry, path, target, archive, lookUp) { directories.append((path, made)) }
             } catch {
@@ -43,6 +51,9 @@ public struct TreeExtractor {
         }
         guard members > 0 else { throw ImageError(.invalid, "an archive without members") }
         _ = try stream.finish()
+        if isAll, stream.trailingZeros < 1024 {
+            throw ImageError(.invalid, "the archive has no end: it was cut short")
+        }
         // Each member that was made in a directory has changed its time.
         for (path, attributes) in directories.reversed() {
             guard let parent = try? parent(of: path, target, lookUp), let directory = try? parent.openEntry(path.name)
@@ -51,16 +62,25 @@ public struct TreeExtractor {
             }
             _ = zn_utimensat(directory.raw, "", attributes.seconds, attributes.nanoseconds, atEmptyPath)
         }
+        if isAll, let root {
+            try attempting("unpack .") { () throws(SystemError) in
+                try maker.set(root, of: target, .directory, [CChar(bitPattern: UInt8(ascii: ".")), 0])
+            }
+        }
+    }
+
+    private static func attributes(of entry: TarEntry) -> FileAttributes {
+        FileAttributes(
+            mode: entry.mode, uid: entry.uid, gid: entry.gid, seconds: entry.time.seconds,
+            nanoseconds: entry.time.nanoseconds,
+            extended: entry.attributes.map { ExtendedAttribute(name: $0.name, value: $0.value) })
     }
 
     /// Makes a member; returns the attributes of a directory that is new.
     private func makeEntry(
         _ entry: TarEntry, _ path: LayerPath, _ target: borrowing Descriptor, _ archive: TarReader, _ lookUp: LookUp
     ) throws(SystemError) -> FileAttributes? {
-        let attributes = FileAttributes(
-            mode: entry.mode, uid: entry.uid, gid: entry.gid, seconds: entry.time.seconds,
-            nanoseconds: entry.time.nanoseconds,
-            extended: entry.attributes.map { ExtendedAttribute(name: $0.name, value: $0.value) })
+        let attributes = TreeExtractor.attributes(of: entry)
         let parent = try parent(of: path, target, lookUp)
         switch entry.kind {
         case .directory:

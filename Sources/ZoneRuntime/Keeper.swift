@@ -244,7 +244,8 @@ struct Keeper: ~Copyable {
         var lines: [String] = []
         do throws(ZoneError) {
             try ZoneEnd(store: store).record(
-                &record, exitCode: code, groups, removes: removes, killsRest: true, next: next
+                &record, exitCode: code, groups, removes: removes, volumes: definition.anonymousVolumes,
+                killsRest: true, next: next
             ) {
                 lines.append($0)
             }

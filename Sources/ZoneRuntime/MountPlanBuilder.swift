@@ -292,6 +292,12 @@ struct MountPlanBuilder {
     ) throws(ZoneError) -> MountMap? {
         let isMapped = !mount.uidMappings.isEmpty || !mount.gidMappings.isEmpty
         guard isMapped || options.idMapping != nil else { return nil }
+        // The kernel wants a right over the file system itself.
+        if Rootless.isInside, bundle == nil {
+            throw ZoneError(
+                .notPermitted, "mount on \(mount.destination): an ordinary user's mounts cannot be id-mapped",
+                hint: "leave out idmap: all zones of a user see the same owners")
+        }
         let isRecursive = options.idMapping == .tree
         if isMapped {
             for (name, list) in [("uidMappings", mount.uidMappings), ("gidMappings", mount.gidMappings)] {

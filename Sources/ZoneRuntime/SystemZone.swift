@@ -42,7 +42,7 @@ enum SystemZone {
     }
 
     /// A random UUID, machine-id(5): never the host's or another zone's.
-    private static func newMachineID() throws(ZoneError) -> String {
+    static func newMachineID() throws(ZoneError) -> String {
         var bytes = [UInt8](repeating: 0, count: 16)
         guard getentropy(&bytes, bytes.count) == 0 else {
             throw ZoneError(.system, "make a machine id: \(Errno(rawValue: errno).message)")

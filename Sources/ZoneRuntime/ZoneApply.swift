@@ -75,6 +75,7 @@ extension ZoneLifecycle {
         next.created = former.created
         next.imageDigest = former.imageDigest
         next.base = former.base
+        next.nameVolumes(after: former)
         if wanted.image != former.image {
             let image = try attemptingImage { () throws(ImageError) in try store.folders.images.find(wanted.image) }
             next.image = ImageStore.isPinned(wanted.image) ? wanted.image : image.name

@@ -64,6 +64,9 @@ public struct ZoneClone: Sendable {
         definition.created = Int64(time(nil))
         // Two machines of one id would take each other's place in many a list.
         definition.machineID = nil
+        // Named volumes are shared; those without a name are each zone's own.
+        definition.forgetAnonymousVolumes()
+        definition.nameVolumes()
         try SystemZone.settle(&definition, image, store.folders.images)
         try attempting("make zone \(name)") { () throws(SystemError) in
             _ = try check(zn_syncfs(claim.persistent.raw), "syncfs")

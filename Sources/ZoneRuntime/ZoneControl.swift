@@ -150,7 +150,9 @@ public struct ZoneControl: Sendable {
     }
 
     /// Removes a zone and everything that it has; `force` ends it first. `report` is told what hooks of a bundle's say.
-    public func remove(_ name: String, force: Bool, report: @escaping (String) -> Void) throws(ZoneError) {
+    public func remove(
+        _ name: String, force: Bool, volumes: Bool = false, report: @escaping (String) -> Void
+    ) throws(ZoneError) {
         // `rm -f web; run --name web` must not end web-production because there is no web.
         let entry = settled(try store.find(name, exactly: force))
         // An engine's zone has nothing in the store, not even where its record was never written. One that has a record
@@ -197,9 +199,14 @@ public struct ZoneControl: Sendable {
         // Read again under the lock: a start that was under way may have recorded its groups since.
         let groups = try recordedGroups(entry.name)
         if !groups.isEmpty { try killAll(groups, entry.name) }
+        // One that is damaged may have some, which `volume prune` removes.
+        let definition = (try? store.definition(of: entry.name)) ?? nil
         try store.erase(entry.name, cgroups: groups)
         EventLog(store.folders).record(.remove, zone: entry.name)
         drop(claim)
+        if let definition, volumes || definition.autoRemove {
+            try VolumeStore(store).removeAnonymous(definition.anonymousVolumes)
+        }
     }
 
     /// Removes what was recorded of a zone that is gone: a `rename` that was killed leaves it. Returns whether there was such.

@@ -35,9 +35,7 @@ public struct ZoneCopy: Sendable {
         switch (source, target) {
         case (.zone, .host), (.zone, .stream), (.host, .zone), (.stream, .zone): break
         case (.zone(let from, let path), .zone(let to, let other)):
-            throw ZoneError(
-                .unsupported, "cp: one of the two must be the host's",
-                hint: "zonectl cp \(from):\(path) - | zonectl cp - \(to):\(other)")
+            return try copy(path, of: from, to: other, of: to)
         default:
             throw ZoneError(
                 .invalid, "cp: neither of the two is a zone's",
@@ -54,6 +52,27 @@ public struct ZoneCopy: Sendable {
             try copy(path, from, to: destination, to, isZones: isZones)
         default: break
         }
+    }
+
+    /// From one zone to another.
+    private func copy(
+        _ path: String, of source: String, to destination: String, of target: String
+    ) throws(ZoneError) {
+        let (first, second) = (try store.find(source).name, try store.find(target).name)
+        if first == second {
+            throw ZoneError(
+                .unsupported, "cp: both are in zone \(first)",
+                hint: "its own programs do that: zonectl exec \(first) cp \(path) \(destination)")
+        }
+        // Each locks a zone that does not run: in the order of their names, so that two of us never wait for one another.
+        if first < second {
+            let from = try place(.zone(first, path: path), writes: false)
+            let to = try place(.zone(second, path: destination), writes: true)
+            return try copy(path, from, to: destination, to, isZones: true)
+        }
+        let to = try place(.zone(second, path: destination), writes: true)
+        let from = try place(.zone(first, path: path), writes: false)
+        try copy(path, from, to: destination, to, isZones: true)
     }
 
     private func place(_ end: End, writes: Bool) throws(ZoneError) -> CopyPlace {

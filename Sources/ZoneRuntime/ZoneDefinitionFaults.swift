@@ -32,6 +32,7 @@ extension ZoneDefinition {
         copy.created = nil
         copy.initSystem = nil
         copy.machineID = nil
+        copy.forgetAnonymousVolumes()
         return copy
     }
 
@@ -108,13 +109,15 @@ extension ZoneDefinition {
             }
             switch mount.type {
             case "tmpfs": break
+            case Spec.Mount.volumeType: try verifyVolume(mount, place)
             case "bind":
                 guard mount.source?.isAbsolutePath == true else {
                     throw DefinitionFault(place, "a bind mount needs an absolute \"source\"")
                 }
             default:
                 throw DefinitionFault(
-                    place, "type \"\(mount.type ?? "")\" is not a type of mount", hint: "there is bind and tmpfs")
+                    place, "type \"\(mount.type ?? "")\" is not a type of mount",
+                    hint: "there is bind, volume and tmpfs")
             }
         }
         for (index, device) in devices.enumerated()
@@ -137,6 +140,19 @@ extension ZoneDefinition {
             do throws(ZoneError) { try ZoneDefinition.validateSysctl(name, network: network) } catch {
                 throw DefinitionFault([.name("sysctls"), .name(name)], error.detail, hint: error.hint)
             }
+        }
+    }
+
+    private func verifyVolume(_ mount: Spec.Mount, _ place: [JSONStep]) throws(DefinitionFault) {
+        if let name = mount.volumeName, !ZoneName.isValid(name) {
+            throw DefinitionFault(
+                place, "\"\(name)\" is not a name for a volume",
+                hint: "use 1 to 63 letters, digits, '_', '.' or '-', beginning with a letter or digit")
+        }
+        if let option = mount.options.first(where: { !VolumeOption.all.contains($0) }) {
+            throw DefinitionFault(
+                place, "unknown option \"\(option)\" of a volume",
+                hint: "there is \(VolumeOption.all.dropFirst().joined(separator: ", "))")
         }
     }
 

@@ -11,7 +11,7 @@ struct ZoneEnd: Sendable {
     let store: ZoneStore
 
     /// `exitCode`: as a shell shows it, `nil` where nobody saw it. `next`: `.stopped`, or `.restarting` where the keeper is
-    /// about to start the zone again. `report` is told the reason why the kernel killed something.
+    /// about to start the zone again. `volumes` go with a zone that is removed. `report` is told the reason why the kernel killed something.
     /// Returns whether the zone is still there and still ours.
     @discardableResult
     func record(
@@ -19,6 +19,7 @@ struct ZoneEnd: Sendable {
         exitCode: Int32?,
         _ groups: any CGroupManager,
         removes: Bool = false,
+        volumes: [String] = [],
         killsRest: Bool = false,
         next: ZoneRecord.Phase = .stopped,
         report: (String) -> Void
@@ -43,6 +44,7 @@ struct ZoneEnd: Sendable {
             try store.erase(zone, cgroups: groups.directories)
             EventLog(store.folders).record(.remove, zone: zone)
             drop(claim)
+            if !volumes.isEmpty { try VolumeStore(store).removeAnonymous(volumes) }
             return true
         }
         record.phase = next

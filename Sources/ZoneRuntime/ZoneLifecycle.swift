@@ -39,7 +39,7 @@ public struct ZoneLifecycle: Sendable {
         _ = try attemptingImage { () throws(ImageError) in try store.folders.images.layers(of: image) }
         let zone = definition.name
         _ = try SpecBuilder(
-            definition: definition, image: image.configuration.config ?? .init(),
+            definition: try VolumeMounts(store).provided(definition), image: image.configuration.config ?? .init(),
             volatile: store.folders.volatile(zone), persistent: store.folders.persistent(zone),
             cgroupsPath: "/\(store.folders.cgroupParent)/\(zone)", report: { _ in }
         ).spec(windowSize: nil)

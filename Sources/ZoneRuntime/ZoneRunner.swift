@@ -66,7 +66,7 @@ public struct ZoneRunner: Sendable {
         do throws(ZoneError) {
             try ZoneEnd(store: store).record(
                 &started.record, exitCode: code, started.groups, removes: definition.autoRemove,
-                report: report)
+                volumes: definition.anonymousVolumes, report: report)
         } catch {
             report("\(error)")
         }
@@ -86,6 +86,7 @@ extension ZoneStore {
         definition.imageDigest = image.digest
         definition.created = Int64(time(nil))
         try SystemZone.settle(&definition, image, folders.images)
+        definition.nameVolumes()
         try write(definition, in: claim.persistent)
         return definition
     }

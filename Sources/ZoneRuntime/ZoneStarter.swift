@@ -61,6 +61,7 @@ struct ZoneStarter: Sendable {
         _ claim: borrowing ZoneStore.Claim,
         _ circumstances: Circumstances
     ) throws(ZoneError) -> Prepared {
+        let definition = try VolumeMounts(store).provided(definition)
         let zone = claim.name
         let folders = store.folders
         let own = try attemptingImage { () throws(ImageError) in try folders.images.layers(of: image) }
@@ -198,7 +199,7 @@ struct ZoneStarter: Sendable {
     }
 }
 
-func attemptingImage<R>(_ body: () throws(ImageError) -> R) throws(ZoneError) -> R {
+func attemptingImage<R: ~Copyable>(_ body: () throws(ImageError) -> R) throws(ZoneError) -> R {
     do throws(ImageError) { return try body() } catch { throw ZoneError(error) }
 }
 

@@ -359,6 +359,9 @@ public struct ZoneStore: Sendable {
     /// very process started it, and not a keeper of its own.
     func eraseInterrupted(_ name: String, byUs: Bool = true) throws(ZoneError) {
         let record = try record(of: name)
+        let volumes = ((try? definition(of: name)) ?? nil)?.anonymousVolumes ?? []
+        // What cannot be removed now, `volume prune` removes.
+        defer { try? VolumeStore(self).removeAnonymous(volumes) }
         // Not what another store's zone of the same name has.
         if let record, record.store != folders.store || byUs && record.keeper.pid != getpid() {
             return try erasePersistent(name)

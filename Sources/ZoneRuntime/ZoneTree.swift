@@ -75,7 +75,7 @@ struct ZoneTree: ~Copyable {
             throw ZoneError(.notPermitted, "\(verb): the root of zone \(zone) is read-only, as --read-only wants it")
         }
         let overlay = try store.overlay(of: definition)
-        let binds = SpecBuilder.ordered(definition.mounts.filter(\.isBind))
+        let binds = SpecBuilder.ordered(try VolumeMounts(store).provided(definition).mounts.filter(\.isBind))
         do throws(SystemError) {
             let root = writes ? try overlay.mountForChanges(in: claim.persistent) : try overlay.mountForReading()
             guard let root else {

@@ -100,7 +100,7 @@ def test_docker_s_errors(zone_host, zone):
     zone_host.run("cp", f"{zone}:/d", file).fails(125, file)
     os.mkdir(f"{source}/f")
     zone_host.run("cp", f"{source}/a", f"{zone}:/d/sub").ok()
-    zone_host.run("cp", f"{zone}:/d/.", f"{zone}:/e").fails(125, "one of the two")
+    zone_host.run("cp", f"{zone}:/d/.", f"{zone}:/e").fails(125, "both are in zone")
     zone_host.run("cp", source, file).fails(125, "ZONE:PATH")
     zone_host.run("cp", "no-such:/x", source).fails(125, "no-such")
     zone_host.run("cp", file).fails(125, "source and a target")
@@ -264,3 +264,23 @@ def test_a_full_disk_is_one_error_and_replaces_nothing(zone_host):
         file.write("old")
     result = zone_host.run("cp", f"{name}:/big", small).fails(125, "No space left")
     assert read(f"{small}/big") == "old" and os.listdir(small) == ["big"], result
+
+
+def test_from_zone_to_zone(zone_host, zone):
+    other = zone_host.detached("other")
+    stopped = zone_host.name("stopped")
+    zone_host.defer(zone_host.remove, stopped)
+    zone_host.run("create", "--name", stopped, "busybox", "sleep", "1000").ok()
+    for target in (other, stopped):
+        zone_host.run("cp", f"{zone}:/d", f"{target}:/copy").ok(stdout="")
+        zone_host.run("cp", f"{zone}:/f", f"{target}:/tmp/").ok()
+        zone_host.run("cp", "-a", f"{zone}:/f", f"{target}:/kept").ok()
+        said = look(zone_host, target, "ls /copy; cat /copy/hard; stat -c %u:%a /tmp/f /kept")
+        assert said == "fifo\nhard\nlink\none\nsub\none\n0:755\n7:4755\n"
+        # And the other way round.
+        zone_host.run("stop", "-t", "0", target).ok()
+        zone_host.run("cp", f"{target}:/copy/one", f"{zone}:/back").ok()
+    assert look(zone_host, zone, "cat /back") == "one\n"
+    zone_host.run("cp", f"{zone}:/f", f"{zone}:/g").fails(125, "both are in zone")
+    zone_host.run("cp", f"{zone}:/none", f"{other}:/g").fails(125, "none")
+    zone_host.run("cp", f"{zone}:/f", "none:/g").fails(125, "none")

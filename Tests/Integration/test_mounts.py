@@ -88,7 +88,7 @@ def test_missing_source(zone_host, option):
 
 
 @pytest.mark.parametrize(
-    "text", ["", ":", ":/v", "/tmp:", "/tmp:v", "/tmp", "/tmp:/v:bad", "/tmp:/v:ro:rw:x", "/tmp:/v:ro,rw", "/tmp:/"]
+    "text", ["", ":", ":/v", "/tmp:", "/tmp:v", "tmp", "/tmp:/v:bad", "/tmp:/v:ro:rw:x", "/tmp:/v:ro,rw", "/tmp:/"]
 )
 def test_bad_volume(zone_host, text):
     zone_host.zone("true", "-v", text).fails(125, "volume")

@@ -178,3 +178,19 @@ def test_roots_zones_are_out_of_reach(users, zone_host):
         assert result.status != 0 or name not in result.stdout
     assert zone_host.pid(name) == pid
     assert until(lambda: zone_host.status(name) == "running")
+
+
+def test_volumes(users, ids):
+    """Owners in a volume are the same in each of the user's zones."""
+    users.run("volume", "create", "v").ok(stdout="v\n")
+    users.zone("echo x > /v/f; chown 5:6 /v/f" if ids else "echo x > /v/f", "-v", "v:/v").ok()
+    users.zone("stat -c %u:%g /v/f", "-v", "v:/v").ok(stdout="5:6\n" if ids else "0:0\n")
+    users.zone("ls /etc/passwd", "-v", "etc:/etc").ok(stdout="/etc/passwd\n")
+    users.run("volume", "snapshot", "v").ok(stdout="v-snap1\n")
+    archive = users.path("volume/v.tar")
+    users.run("volume", "export", "-o", archive, "v-snap1").ok()
+    users.run("volume", "import", archive, "again").ok(stdout="again\n")
+    users.zone("cat /v/f; stat -c %u /v/f", "-v", "again:/v").ok(stdout=f"x\n{5 if ids else 0}\n")
+    users.zone("true", "-v", "v:/v:idmap=uids=0-1-1;gids=0-1-1").fails(125, "id-mapped")
+    users.run("volume", "rm", "v", "etc", "again", "v-snap1").ok()
+    assert os.listdir(os.path.join(users.store, "volumes")) == []

@@ -108,7 +108,7 @@ import ZoneRuntime
         #expect(
             Set(free) == [
                 "ls", "ps", "inspect", "snapshot ls", "logs", "events", "wait", "rename", "kill", "stop", "image ls",
-                "image inspect", "image save", "image df",
+                "image inspect", "volume ls", "volume inspect", "image save", "image df",
                 "version",
                 "help",
                 "unit", "stats", "top", "metrics", "schema", "doctor", "completion", "__complete",

@@ -39,6 +39,30 @@ import ZoneRuntime
         #expect(try MountValue.volume("/etc/passwd:/p:rw,z") == bind("/p", ["rw"], source: "/etc/passwd"))
     }
 
+    @Test func volumesByName() throws {
+        func volume(_ name: String?, _ options: [String]) -> Spec.Mount {
+            Spec.Mount(destination: "/data", type: "volume", source: name, options: options)
+        }
+        #expect(try MountValue.volume("name:/data") == volume("name", []))
+        #expect(try MountValue.volume("name:/data/:ro,nocopy,z") == volume("name", ["ro", "nocopy"]))
+        #expect(try MountValue.volume("/data") == volume(nil, []))
+        #expect(try MountValue.mount("type=volume,src=name,dst=/data,volume-nocopy") == volume("name", ["nocopy"]))
+        #expect(try MountValue.mount("source=name,target=/data,readonly") == volume("name", ["ro"]))
+        #expect(try MountValue.mount("type=volume,dst=/data") == volume(nil, []))
+    }
+
+    @Test func idMaps() throws {
+        let one = Spec.IDMapping(containerID: 1000, hostID: 0, size: 1)
+        let more = [one, Spec.IDMapping(containerID: 5, hostID: 6, size: 7)]
+        for mount in [
+            try MountValue.volume("/usr:/data:ro,idmap=uids=1000-0-1;gids=1000-0-1#5-6-7"),
+            try MountValue.mount("type=volume,src=v,dst=/data,idmap=uids=1000-0-1;gids=1000-0-1#5-6-7"),
+        ] {
+            #expect(mount.uidMappings == [one])
+            #expect(mount.gidMappings == more)
+        }
+    }
+
     @Test func aRelativeSourceIsMadeAbsolute() throws {
         let here = try #require(getcwd(nil, 0))
         defer { free(here) }
@@ -46,7 +70,12 @@ import ZoneRuntime
     }
 
     @Test(arguments: [
-        "", "/usr", "/usr:", ":/data", ":", "::", "/usr:/data:ro:x", "name:/data", "/usr:data", "/usr:/", "/usr:/proc",
+        "", "/usr:", ":/data", ":", "::", "/usr:/data:ro:x", "name", "/", "/proc/x", "name:data",
+        "a/b:/data", "-x:/data",
+        "name:/data:bad", "name:/data:ro,rw", "name:/data:anonymous", "name:/data:rbind", "name:/proc", "/usr:data",
+        "/usr:/", "/usr:/proc", "/usr:/data:idmap=", "/usr:/data:idmap=uids=0-1-1",
+        "/usr:/data:idmap=uids=0-1;gids=0-1-1",
+        "name:/data:idmap=uids=0-1-1;gids=0-1-0",
         "/usr:/sys/x",
         "/usr:/a/../b", "/missing:/data", "/usr:/data:RO", "/usr:/data:mode=1",
     ])
@@ -70,7 +99,9 @@ import ZoneRuntime
     @Test(arguments: [
         "", ",", "type=bind", "type=bind,src=/usr", "type=bind,dst=/data", "type=bind,src=,dst=/data",
         "src=/usr,dst=/data,",
-        "src=/usr,dst=/data,nope", "src=/usr,dst=/data,readonly=maybe", "type=volume,src=x,dst=/data",
+        "src=/usr,dst=/data,nope", "src=/usr,dst=/data,readonly=maybe", "type=volume,src=x/y,dst=/data",
+        "type=volume,src=,dst=/data", "type=volume,src=x,dst=/data,tmpfs-size=1M", "type=volume,src=/usr,dst=/data",
+        "type=bind,src=/usr,dst=/data,volume-nocopy", "type=tmpfs,dst=/t,idmap=uids=0-1-1;gids=0-1-1",
         "type=tmpfs,src=/usr,dst=/t",
         "type=bind,src=/usr,dst=/data,tmpfs-size=1M", "type=tmpfs,dst=/t,tmpfs-size=big",
         "type=tmpfs,dst=/t,tmpfs-mode=9",

@@ -40,6 +40,7 @@ struct Command: Sendable {
         case keep = "Keep"
         case boot = "Start with the host"
         case images = "Images"
+        case volumes = "Volumes"
         case other = "Other"
     }
 

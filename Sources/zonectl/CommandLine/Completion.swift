@@ -21,6 +21,7 @@ struct Completion {
     struct Names: Sendable {
         var zones: @Sendable (_ root: String?, _ store: String?) -> [Candidate]
         var images: @Sendable (_ root: String?, _ store: String?) -> [Candidate]
+        var volumes: @Sendable (_ root: String?, _ store: String?) -> [Candidate] = { _, _ in [] }
     }
 
     private(set) var candidates: [Candidate] = []
@@ -129,6 +130,7 @@ struct Completion {
         case .verbs: offerVerbs()
         case .zones: add(names.zones(root, store), prefix)
         case .images: add(names.images(root, store), prefix)
+        case .volumes: add(names.volumes(root, store), prefix)
         case .files: (extra, self.prefix) = (.files, prefix)
         case .folders: (extra, self.prefix) = (.folders, prefix)
         case .fileBeforeColon: if !value.contains(":") { (extra, self.prefix) = (.files, prefix) }

@@ -7,20 +7,23 @@ import ZoneRuntime
 
 /// Parses `--volume`, `--mount` and `--tmpfs`.
 enum MountValue {
-    /// `SOURCE:TARGET[:OPTIONS]`
+    /// `SOURCE:TARGET[:OPTIONS]`, or `TARGET` alone for a volume of the zone's own. A source that is no path is a volume.
     static func volume(_ text: String) throws(ZoneError) -> Spec.Mount {
         let parts = text.split(separator: ":", omittingEmptySubsequences: false).map(String.init)
+        if parts.count == 1, text.isAbsolutePath { return try named(nil, text, [], "--volume") }
         guard (2...3).contains(parts.count), !parts[0].isEmpty, !parts[1].isEmpty else {
             throw ZoneError(
-                .invalid, "--volume \"\(text)\" is not SOURCE:TARGET[:OPTIONS]", hint: "such as /srv/data:/data:ro")
+                .invalid, "--volume \"\(text)\" is not SOURCE:TARGET[:OPTIONS]",
+                hint: "such as /srv/data:/data:ro, or data:/data with a volume")
         }
-        guard parts[0].isAbsolutePath || parts[0].hasPrefix(".") else {
-            throw ZoneError(
-                .unsupported, "--volume \"\(parts[0])\": volumes by name are not supported",
-                hint: "give a path: /\(parts[0]) or ./\(parts[0])")
+        let words = parts.count == 3 ? parts[2].split(separator: ",").map(String.init) : []
+        guard isPath(parts[0]) else {
+            // Labels for SELinux: see below.
+            return try named(parts[0], parts[1], words.filter { $0 != "z" && $0 != "Z" }, "--volume")
         }
         var options = ["rbind"]
-        for option in parts.count == 3 ? parts[2].split(separator: ",").map(String.init) : [] {
+        var map: String?
+        for option in words {
             switch option {
             case "rw", "nosuid", "nodev", "noexec", "suid", "dev", "exec", "rbind", "bind", "private", "rprivate",
                 "slave", "rslave", "shared", "rshared":
@@ -29,12 +32,13 @@ enum MountValue {
             case "ro": options.append("rro")
             // Labels for SELinux, which docker's users write out of habit: there is nothing to label without it.
             case "z", "Z": break
+            case _ where option.hasPrefix("idmap="): map = option.after("idmap=")
             default:
                 throw ZoneError(
                     .invalid, "--volume \"\(text)\": unknown option \"\(option)\"",
                     hint:
                         "there is ro, rw, nosuid, nodev, noexec, suid, dev, exec, and how mounts spread: "
-                        + "private, slave, shared, each also with an r before it")
+                        + "private, slave, shared, each also with an r before it, and idmap=uids=…;gids=…")
             }
         }
         for (one, other) in [("rro", "rw"), ("suid", "nosuid"), ("dev", "nodev"), ("exec", "noexec")]
@@ -42,12 +46,50 @@ enum MountValue {
             throw ZoneError(
                 .invalid, "--volume \"\(text)\": \(one == "rro" ? "ro" : one) and \(other) contradict each other")
         }
-        return try bind(parts[0], parts[1], options, "--volume")
+        var mount = try bind(parts[0], parts[1], options, "--volume")
+        if let map { try IDMapValue.apply(map, to: &mount, "--volume") }
+        return mount
     }
 
-    /// `type=bind,src=…,dst=…,readonly` or `type=tmpfs,dst=…,tmpfs-size=…,tmpfs-mode=…`
+    private static func isPath(_ source: String) -> Bool { source.isAbsolutePath || source.hasPrefix(".") }
+
+    /// A volume; of the zone's own without a name.
+    private static func named(
+        _ name: String?, _ target: String, _ words: [String], _ option: String
+    ) throws(ZoneError) -> Spec.Mount {
+        if let name, !ZoneName.isValid(name) {
+            throw ZoneError(
+                .invalid, "\(option) \"\(name)\" is neither a path nor a name for a volume",
+                hint: name.contains("/")
+                    ? "a path begins with / or ./"
+                    : "a name is of 1 to 63 letters, digits, '_', '.' or '-', beginning with a letter or digit")
+        }
+        let shown = name ?? target
+        let maps = words.filter { $0.hasPrefix("idmap=") }
+        let options = words.filter { !$0.hasPrefix("idmap=") }
+        // What was made for a zone alone is not for the command line to say.
+        let known = VolumeOption.all.filter { $0 != VolumeOption.anonymous }
+        if let unknown = options.first(where: { !known.contains($0) }) {
+            throw ZoneError(
+                .invalid, "\(option) \"\(shown)\": unknown option \"\(unknown)\" of a volume",
+                hint: "there is \(known.joined(separator: ", ")) and idmap=uids=…;gids=…")
+        }
+        for (one, other) in [("ro", "rw"), ("suid", "nosuid"), ("dev", "nodev"), ("exec", "noexec")]
+        where options.contains(one) && options.contains(other) {
+            throw ZoneError(.invalid, "\(option) \"\(shown)\": \(one) and \(other) contradict each other")
+        }
+        var mount = Spec.Mount(
+            destination: try ZoneDefinition.mountTarget(target, option), type: Spec.Mount.volumeType, source: name,
+            options: options)
+        if let map = maps.last?.after("idmap=") { try IDMapValue.apply(map, to: &mount, option) }
+        return mount
+    }
+
+    /// `type=bind,src=…,dst=…,readonly`, `type=volume,src=NAME,dst=…,volume-nocopy` or
+    /// `type=tmpfs,dst=…,tmpfs-size=…,tmpfs-mode=…`
     static func mount(_ text: String) throws(ZoneError) -> Spec.Mount {
-        var type = "bind"
+        var type: String?
+        var map: String?
         var source: String?
         var target: String?
         var options: [String] = []
@@ -61,6 +103,9 @@ enum MountValue {
             case ("target", let value?), ("destination", let value?), ("dst", let value?): target = value
             case ("readonly", nil), ("readonly", "true"), ("ro", nil), ("ro", "true"): options.append("ro")
             case ("readonly", "false"), ("ro", "false"): options.append("rw")
+            case ("idmap", let value?): map = value
+            case ("volume-nocopy", nil), ("volume-nocopy", "true"): options.append(VolumeOption.noCopy)
+            case ("volume-nocopy", "false"): break
             case ("tmpfs-size", let value?): tmpfsOptions.append("size=\(value)")
             case ("tmpfs-mode", let value?): tmpfsOptions.append("mode=\(value)")
             case ("bind-propagation", let kind?)
@@ -70,24 +115,39 @@ enum MountValue {
             }
         }
         guard let target else { throw ZoneError(.invalid, "--mount \"\(text)\": dst= is missing", hint: hint) }
-        switch type {
+        // Without a type a volume is meant, as docker has it; but a path cannot be one's name.
+        switch type ?? (source.map(isPath) == true ? "bind" : Spec.Mount.volumeType) {
         case "bind":
-            guard let source, !source.isEmpty, tmpfsOptions.isEmpty else {
+            guard let source, !source.isEmpty, tmpfsOptions.isEmpty, !options.contains(VolumeOption.noCopy) else {
                 throw ZoneError(
-                    .invalid, "--mount \"\(text)\": a bind mount needs src= and takes no tmpfs options", hint: hint)
+                    .invalid,
+                    "--mount \"\(text)\": a bind mount needs src= and takes no options of volumes and tmpfs", hint: hint
+                )
             }
             // As for --volume: all that is mounted in it.
-            return try bind(source, target, ["rbind"] + options.map { $0 == "ro" ? "rro" : $0 }, "--mount")
+            var mount = try bind(source, target, ["rbind"] + options.map { $0 == "ro" ? "rro" : $0 }, "--mount")
+            if let map { try IDMapValue.apply(map, to: &mount, "--mount") }
+            return mount
+        case Spec.Mount.volumeType:
+            guard source?.isEmpty != true, tmpfsOptions.isEmpty else {
+                throw ZoneError(
+                    .invalid, "--mount \"\(text)\": a volume takes a name or none, and no tmpfs options", hint: hint)
+            }
+            return try named(source, target, options + (map.map { ["idmap=\($0)"] } ?? []), "--mount")
         case "tmpfs":
-            guard source == nil else {
-                throw ZoneError(.invalid, "--mount \"\(text)\": a tmpfs has no src=", hint: hint)
+            guard source == nil, map == nil, !options.contains(VolumeOption.noCopy) else {
+                throw ZoneError(
+                    .invalid, "--mount \"\(text)\": a tmpfs has no src=, no idmap and no options of volumes", hint: hint
+                )
             }
             return try tmpfs(target, options + tmpfsOptions, "--mount")
-        default: throw ZoneError(.invalid, "--mount \"\(text)\": type \"\(type)\" is not known", hint: hint)
+        case let other: throw ZoneError(.invalid, "--mount \"\(text)\": type \"\(other)\" is not known", hint: hint)
         }
     }
 
-    private static let hint = "such as type=bind,src=/srv,dst=/srv,readonly or type=tmpfs,dst=/tmp,tmpfs-size=64M"
+    private static let hint =
+        "such as type=bind,src=/srv,dst=/srv,readonly, type=volume,src=data,dst=/data or "
+        + "type=tmpfs,dst=/tmp,tmpfs-size=64M"
 
     /// `TARGET[:OPTIONS]`
     static func tmpfs(_ text: String) throws(ZoneError) -> Spec.Mount {

@@ -10,6 +10,7 @@ enum WordKind: Sendable, Equatable {
     case text
     case zones
     case images
+    case volumes
     /// Verbs of zonectl's.
     case verbs
     case files
@@ -26,6 +27,7 @@ enum WordKind: Sendable, Equatable {
         switch name {
         case "NAME" where group == .images, "IMAGE": self = .images
         case "NAME", "ZONE", "ID": self = .zones
+        case "VOLUME": self = .volumes
         case "VERB": self = .verbs
         case "FILE", "PATH", "ZONE:PATH", "SOCKET": self = .files
         case "DIR", "FOLDER": self = .folders

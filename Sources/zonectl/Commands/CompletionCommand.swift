@@ -42,7 +42,7 @@ enum CompleteCommand {
         needsRoot: false, isHidden: true
     ) { (arguments, _) throws(ZoneError) in
         let words = arguments.operands
-        let names = Completion.Names(zones: zones, images: images)
+        let names = Completion.Names(zones: zones, images: images, volumes: volumes)
         try Output.write(Completion(before: words.dropLast(), current: words.last ?? "", names: names).text)
         return 0
     }
@@ -62,5 +62,14 @@ enum CompleteCommand {
         guard let folders = try? Main.folders(root: root, store: store), let images = try? folders.images.list()
         else { return [] }
         return images.map { Completion.Candidate(word: $0.name, help: ByteSize.text($0.size)) }
+    }
+
+    private static func volumes(_ root: String?, _ store: String?) -> [Completion.Candidate] {
+        guard let folders = try? Main.folders(root: root, store: store),
+            let volumes = try? VolumeStore(folders).list()
+        else { return [] }
+        return volumes.map { volume in
+            Completion.Candidate(word: volume.name, help: volume.snapshotOf.map { "snapshot of \($0)" } ?? "")
+        }
     }
 }

@@ -4,7 +4,7 @@
 import LinuxSystem
 import ZoneRuntime
 
-/// `zonectl cp ZONE:PATH PATH`, `zonectl cp PATH ZONE:PATH`
+/// `zonectl cp ZONE:PATH PATH`, `zonectl cp PATH ZONE:PATH`, `zonectl cp ZONE:PATH ZONE:PATH`
 enum CopyCommand {
     static let archive = Option.flag("archive", "a", "Keep owners, set-id bits, file capabilities and device nodes")
     static let followsLink = Option.flag("follow-link", "L", "Copy what a symbolic link leads to, not the link")
@@ -12,7 +12,7 @@ enum CopyCommand {
 
     static let command = Command(
         names: ["cp"], group: .run, operands: "[ZONE:]PATH [ZONE:]PATH",
-        summary: "Copy files between a zone and the host",
+        summary: "Copy files between a zone and the host, or two zones",
         details: """
             A directory is copied into the target if that is a directory, and under the target's name if there is nothing yet;
             PATH/. means what is in it. A lone - stands for a tar archive from stdin or to stdout, whose owners are kept.
@@ -23,7 +23,7 @@ enum CopyCommand {
             zonectl cp index.html web:/www/
             zonectl cp web:/var/log/. logs
             # From one zone to another
-            zonectl cp web:/etc/passwd - | zonectl cp - database:/tmp
+            zonectl cp web:/etc/passwd database:/tmp
             """,
         options: [archive, followsLink, quiet]
     ) { (arguments, context) throws(ZoneError) in

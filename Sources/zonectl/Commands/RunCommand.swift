@@ -16,9 +16,10 @@ enum RunCommand {
     static let environmentFile = Option.list("env-file", nil, "FILE", "Read environment variables from a file")
     static let workingDirectory = Option.value("workdir", "w", "DIR", "Working directory in the zone")
     static let user = Option.value("user", "u", "USER[:GROUP]", "User and group by name or number")
-    static let volume = Option.list("volume", "v", "SOURCE:TARGET[:OPTIONS]", "Mount a file or folder of the host's")
+    static let volume = Option.list(
+        "volume", "v", "SOURCE:TARGET[:OPTIONS]", "Mount a file or folder of the host's, or a volume")
     static let mount = Option.list(
-        "mount", nil, "type=bind|tmpfs,…", "Mount with src=, dst=, readonly, tmpfs-size=, tmpfs-mode=")
+        "mount", nil, "type=bind|volume|tmpfs,…", "Mount with src=, dst=, readonly, tmpfs-size=, tmpfs-mode=")
     static let tmpfs = Option.list("tmpfs", nil, "TARGET[:OPTIONS]", "Mount a tmpfs")
     static let readOnly = Option.flag("read-only", nil, "Make the root file system read-only")
     static let addCapability = Option.list("cap-add", nil, "CAPABILITY", "Add a capability, or ALL")
@@ -57,12 +58,18 @@ enum RunCommand {
             The exit status is the command's own, 128+n when signal n killed it, 127 when it was not found, 126 when it
             could not be executed, and 125 when zonectl failed. With -d it is 0 once the command runs; 'zonectl wait'
             tells how it ended, 'zonectl logs' what it said.
+
+            A SOURCE of -v that is no path but a name is a volume ('zonectl volume'), which is made if there is none, and
+            filled with what the image has at TARGET unless :nocopy is given. TARGET alone is a volume of the zone's own, which
+            goes with a zone that is removed with its end (--rm).
             """,
         examples: """
             # A shell in a zone of which nothing is left
             zonectl run -it --rm busybox
             # From a registry; what is not there yet is pulled
             zonectl run --rm docker.io/library/alpine cat /etc/alpine-release
+            # Its data outlives the zone
+            zonectl run -d --name db -v data:/var/lib/db postgres
             # A web server on the host's network, with a folder of the host's and limits
             zonectl run -d --name web --restart always --network host -v /srv/www:/www:ro -m 256M busybox httpd -f -h /www
             """,

@@ -57,6 +57,8 @@ enum SchemaCommand {
                 "from": "digest of the image that had the name", "to": "digest of the one that has it now",
                 "zones": "those on another image than the name means now",
             ]),
+        entry("volume ls", "zonectl volume ls --json", VolumeView.self, isList: true, descriptions: volume),
+        entry("volume inspect", "zonectl volume inspect", VolumeView.self, isList: true, descriptions: volume),
         entry("image df", "zonectl image df --json", StoreUsage.self, isList: true),
     ]
 
@@ -140,6 +142,14 @@ enum SchemaCommand {
     private static let diff = [
         "path": "absolute, in the zone",
         "change": "added, changed or deleted",
+    ]
+
+    private static let volume = [
+        "created": "RFC 3339, UTC",
+        "mountpoint": "where the files are on the host",
+        "anonymous": "whether nobody has given it a name",
+        "snapshotOf": "the volume that it is a snapshot of; not there for other volumes",
+        "zones": "zones that have it, running or not",
     ]
 
     private static let log = [

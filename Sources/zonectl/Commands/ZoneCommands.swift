@@ -57,6 +57,7 @@ extension StopCommand {
 /// `zonectl rm NAME…`
 enum RemoveCommand {
     static let force = Option.flag("force", "f", "End zones that are running first")
+    static let volumes = Option.flag("volumes", "v", "Remove their volumes without a name of their own, too")
 
     static let command = Command(
         names: ["rm"], group: .run, operands: "NAME…", summary: "Remove zones and everything in them",
@@ -65,10 +66,12 @@ enum RemoveCommand {
             # Every zone that there is
             zonectl rm -f $(zonectl ls -q)
             """,
-        options: [force]
+        options: [force, volumes]
     ) { (arguments, context) throws(ZoneError) in
         try InspectCommand.forEach(arguments.operands) { (name) throws(ZoneError) in
-            try ZoneControl(context.folders).remove(name, force: arguments.flag(force)) { Output.report($0) }
+            try ZoneControl(context.folders).remove(
+                name, force: arguments.flag(force), volumes: arguments.flag(volumes)
+            ) { Output.report($0) }
             try Output.write(name + "\n")
         }.exitCode
     }

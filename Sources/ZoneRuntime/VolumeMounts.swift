@@ -1,0 +1,94 @@
+// SPDX-License-Identifier: Apache-2.0
+// SPDX-FileCopyrightText: ZoneRuntime authors
+
+import CLinux
+import Glibc
+import LinuxSystem
+import OCI
+
+/// Gives a zone its volumes: makes those that are missing, and fills those that no zone has had with what the image has
+/// at that place, as docker does.
+struct VolumeMounts {
+    private let volumes: VolumeStore
+
+    init(_ store: ZoneStore) {
+        volumes = VolumeStore(store)
+    }
+
+    /// Returns the definition with bind mounts in place of its volumes, which are there then. For a zone whose definition
+    /// is on the disk: see ``VolumeStore``.
+    func provided(_ definition: ZoneDefinition) throws(ZoneError) -> ZoneDefinition {
+        // Most zones have none, and a start is not to pay for that.
+        guard definition.mounts.contains(where: \.isVolume) else { return definition }
+        var bound = definition
+        for (index, mount) in definition.mounts.enumerated() {
+            guard let name = mount.volumeName else { continue }
+            try VolumeStore.validate(name)
+            var wanted = Volume()
+            wanted.name = name
+            wanted.isAnonymous = mount.anonymousVolume != nil
+            let locked = try volumes.lock()
+            let volume = try volumes.ensure(wanted, locked)
+            drop(locked)
+            if let origin = volume.snapshotOf, !mount.options.contains("ro") {
+                throw ZoneError(
+                    .notPermitted, "volume \(name) is a snapshot of \(origin), which nothing may change",
+                    hint: "mount it read-only (:ro), or a copy of it: zonectl volume clone \(name) NEW")
+            }
+            if !volume.isUsed, volume.snapshotOf == nil { try prepare(name, mount, definition) }
+            bound.mounts[index] = bind(mount, name)
+        }
+        return bound
+    }
+
+    private func bind(_ mount: Spec.Mount, _ name: String) -> Spec.Mount {
+        let options = mount.options.filter { $0 != VolumeOption.anonymous && $0 != VolumeOption.noCopy }
+        var bind = Spec.Mount(
+            destination: mount.destination, type: "bind", source: volumes.folders.volumeData(name),
+            options: ["bind"] + options)
+        bind.uidMappings = mount.uidMappings
+        bind.gidMappings = mount.gidMappings
+        return bind
+    }
+
+    /// Makes a volume ready for its first zone.
+    private func prepare(_ name: String, _ mount: Spec.Mount, _ definition: ZoneDefinition) throws(ZoneError) {
+        // Another zone may be its first one at the same time. Removed it cannot be: this zone's definition names it.
+        guard let folder = try volumes.open(name), var volume = try volumes.volume(name) else {
+            throw ZoneError(.notFound, "volume \(name) has just been removed", hint: "try again")
+        }
+        if volume.isUsed { return }
+        let overlay = try volumes.zones.overlay(of: definition)
+        do throws(SystemError) {
+            if !mount.options.contains(VolumeOption.noCopy) { try fill(folder, from: overlay, at: mount.destination) }
+            volume.isUsed = true
+            try folder.replaceFile(VolumeStore.record, volume.serialized(), mode: 0o600)
+        } catch {
+            throw ZoneError("fill volume \(name) with what the image has at \(mount.destination)", error)
+        }
+    }
+
+    /// Puts a copy of an image's folder in the place of an empty volume, in one step.
+    private func fill(
+        _ folder: borrowing Descriptor, from overlay: OverlayRoot, at destination: String
+    ) throws(SystemError) {
+        let data = try folder.open(VolumeStore.data, [.readOnly, .directory, .noFollow], resolve: .beneath)
+        // Somebody has put something in by its path on the host.
+        guard try data.rawEntries().isEmpty else { return }
+        let root = try overlay.mountForReading(own: false)
+        // The image may have nothing there, or a file.
+        guard let source = try? root.open(destination, [.path, .directory], resolve: .zone) else { return }
+        let name = ".\(VolumeStore.data)"
+        // Of one that was killed.
+        try folder.removeTree(name)
+        var policy = CopyPolicy()
+        policy.merges = false
+        // An ordinary user cannot make any.
+        policy.makesNodes = !Rootless.isInside
+        var transfer = TreeTransfer(policy)
+        try transfer.copy(source, to: folder, as: name.utf8CString.map { $0 })
+        try check(zn_syncfs(folder.raw), "syncfs")
+        // rename(2) replaces a directory that is empty.
+        try check(zn_renameat2(folder.raw, name, folder.raw, VolumeStore.data, 0), "rename", name)
+    }
+}
