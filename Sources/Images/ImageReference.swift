@@ -55,18 +55,24 @@ enum ImageReference: Equatable {
         var parts = text.utf8.split(separator: UInt8(ascii: "/"), omittingEmptySubsequences: false)
         guard let first = parts.first else { throw invalid(text, "it is empty") }
         // docker's rule: the first part is a host when it looks like one.
-        let looksLikeHost = first.contains { $0 == UInt8(ascii: ".") || $0 == UInt8(ascii: ":") }
         var host = ""
-        if parts.count > 1, looksLikeHost || first.elementsEqual("localhost".utf8) {
+        if parts.count > 1, isHostLike(first) {
             parts.removeFirst()
             let name = String(Substring(first))
             if !["docker.io", "index.docker.io", "registry-1.docker.io", "localhost"].contains(name) {
                 guard isHost(first) else { throw invalid(text, "\"\(name)\" is not a registry's host name") }
                 host = name + "/"
+            } else if parts.count > 1, let next = parts.first, isHostLike(next) {
+                // Without its host it would be another registry's.
+                throw invalid(text, "\"\(Substring(next))\" stands for a registry, and behind another one")
             }
         }
         if host.isEmpty, parts.count == 2, parts[0].elementsEqual("library".utf8) { parts.removeFirst() }
         return host + (try path(&parts, in: text))
+    }
+
+    private static func isHostLike(_ part: Bytes) -> Bool {
+        part.contains { $0 == UInt8(ascii: ".") || $0 == UInt8(ascii: ":") } || part.elementsEqual("localhost".utf8)
     }
 
     /// Checks the parts after the host, and the tag, which the last of them may hold.

@@ -86,6 +86,9 @@ final class LowerLayers {
         look(path).map { !$0.isWhiteout } ?? false
     }
 
+    /// The root of the topmost of them.
+    var root: FileStatus? { layers.first.flatMap { try? $0.descriptor.stat() } }
+
     /// The directory's owner and mode as the layers below show it, `nil` where they show none.
     func directory(_ path: LayerPath) -> FileStatus? {
         look(path).flatMap { $0.kind == .directory ? $0 : nil }

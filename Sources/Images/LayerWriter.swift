@@ -17,6 +17,8 @@ struct LayerWriter: ~Copyable {
     /// Set at the end, as every member made in a directory changes its time.
     private var directoryTimes: [[CChar]: TarEntry.Time] = [:]
     private var entries = 0
+    /// Whether the layer lists its own root.
+    private var hasRoot = false
 
     init(_ layer: LayerDirectory, below: LowerLayers, limits: UnpackLimits) {
         self.layer = layer
@@ -47,6 +49,7 @@ struct LayerWriter: ~Copyable {
 
     /// Does what can be done only after the last member.
     mutating func finish() throws(ImageError) {
+        if !hasRoot, let status = below.root { try setAttributes(of: LayerPath.root, as: status) }
         for (whole, time) in directoryTimes {
             // A later member may have replaced the directory.
             guard let directory = try layer.existing(whole) else { continue }
@@ -59,7 +62,9 @@ struct LayerWriter: ~Copyable {
     // MARK: Members
 
     private mutating func makeDirectory(_ entry: TarEntry, _ path: LayerPath) throws(ImageError) {
-        if !path.isRoot {
+        if path.isRoot {
+            hasRoot = true
+        } else {
             let parent = try parent(of: path)
             let result = zn_mkdirat(parent.raw, path.name, 0o700)
             if result == -EEXIST {
@@ -78,7 +83,7 @@ struct LayerWriter: ~Copyable {
         directoryTimes[path.whole] = entry.time
     }
 
-    private func makeFile(_ entry: TarEntry, _ path: LayerPath, _ archive: TarReader) throws(ImageError) {
+    private mutating func makeFile(_ entry: TarEntry, _ path: LayerPath, _ archive: TarReader) throws(ImageError) {
         let parent = try parent(of: path)
         let flags = OpenFlags([.writeOnly, .create, .exclusive, .noFollow, .closeOnExec])
         let resolve = ResolveFlags([.beneath, .noSymlinks])
@@ -110,7 +115,7 @@ struct LayerWriter: ~Copyable {
         }
     }
 
-    private func makeHardLink(_ entry: TarEntry, _ path: LayerPath) throws(ImageError) {
+    private mutating func makeHardLink(_ entry: TarEntry, _ path: LayerPath) throws(ImageError) {
         let target = try LayerPath(entry.link)
         if target == path { throw ImageError(.invalid, "\(path.shown): a hard link to itself") }
         if target.isRoot { throw ImageError(.invalid, "\(path.shown): a hard link to the layer's root") }
@@ -127,7 +132,7 @@ struct LayerWriter: ~Copyable {
     }
 
     /// Symbolic links, devices and fifos: what has no content and cannot be opened.
-    private func makeNode(_ entry: TarEntry, _ path: LayerPath) throws(ImageError) {
+    private mutating func makeNode(_ entry: TarEntry, _ path: LayerPath) throws(ImageError) {
         let parent = try parent(of: path)
         switch entry.kind {
         case .symlink:
@@ -197,7 +202,7 @@ struct LayerWriter: ~Copyable {
     // MARK: Whiteouts
 
     /// Makes a name of lower layers disappear. What this layer itself has there stays, in whatever order the two come.
-    private func hide(_ path: LayerPath) throws(ImageError) {
+    private mutating func hide(_ path: LayerPath) throws(ImageError) {
         guard below.contains(path) else { return }
         let parent = try parent(of: path)
         let result = zn_mknodat(parent.raw, path.name, S_IFCHR, 0, 0)
@@ -209,7 +214,7 @@ struct LayerWriter: ~Copyable {
     }
 
     /// Hides what lower layers have in the directory that `path` lies in.
-    private func hideAll(_ path: LayerPath) throws(ImageError) {
+    private mutating func hideAll(_ path: LayerPath) throws(ImageError) {
         let parent = try parent(of: path)
         if !below.isEmpty { try makeOpaque(parent, path) }
     }
@@ -223,12 +228,12 @@ struct LayerWriter: ~Copyable {
     // MARK: Names
 
     /// Opens the directory that a member lies in; makes those that are missing.
-    private func parent(of path: LayerPath) throws(ImageError) -> LayerDirectory.Handle {
+    private mutating func parent(of path: LayerPath) throws(ImageError) -> LayerDirectory.Handle {
         if path.isRoot { throw ImageError(.invalid, "the layer's root is no directory") }
         return try ensure(path.parent)
     }
 
-    private func ensure(_ whole: [CChar]) throws(ImageError) -> LayerDirectory.Handle {
+    private mutating func ensure(_ whole: [CChar]) throws(ImageError) -> LayerDirectory.Handle {
         if let directory = try layer.existing(whole) { return directory }
         let path = LayerPath(splitting: whole)
         // At most as deep as LayerPath allows.
@@ -247,13 +252,24 @@ struct LayerWriter: ~Copyable {
         }
         try verify(result, "mkdir", path)
         let directory = try layer.open(whole)
-        // A layer that does not list a directory does not mean to change it: /tmp stays 1777.
-        let status = below.directory(path)
-        try verify(
-            zn_fchownat(directory.raw, "", status?.uid ?? geteuid(), status?.gid ?? getegid(), atEmptyPath), "chown",
-            path)
-        try verify(zn_fchmod(directory.raw, status?.mode ?? 0o755), "chmod", path)
+        if let status = below.directory(path) {
+            try setAttributes(of: whole, as: status)
+        } else {
+            try verify(zn_fchownat(directory.raw, "", geteuid(), getegid(), atEmptyPath), "chown", path)
+            try verify(zn_fchmod(directory.raw, 0o755), "chmod", path)
+        }
         return directory
+    }
+
+    /// A layer that does not list a directory does not mean to change it: /tmp stays 1777, and its time what it was.
+    private mutating func setAttributes(of whole: [CChar], as status: FileStatus) throws(ImageError) {
+        let directory = try layer.open(whole)
+        let path = LayerPath(splitting: whole)
+        try verify(zn_fchownat(directory.raw, "", status.uid, status.gid, atEmptyPath), "chown", path)
+        try verify(zn_fchmod(directory.raw, status.mode), "chmod", path)
+        let billion: Int64 = 1_000_000_000
+        let seconds = status.modified / billion - (status.modified % billion < 0 ? 1 : 0)
+        directoryTimes[whole] = .init(seconds: seconds, nanoseconds: status.modified - seconds * billion)
     }
 
     @discardableResult

@@ -32,7 +32,7 @@ private func json(_ bytes: [UInt8]) {
 }
 
 /// Parses a record, and makes sure that it can be written and read again without a change.
-private func record<Record: JSONRecord & Equatable>(_ bytes: [UInt8]) -> Record? {
+func record<Record: JSONRecord & Equatable>(_ bytes: [UInt8]) -> Record? {
     guard let value = try? Record(parsing: bytes) else { return nil }
     let text = value.serialized()
     for pretty in [false, true] {

@@ -138,6 +138,16 @@ struct WhiteoutTests {
         #expect(try FileStatus.of("\(layer)/tmp").mode == 0o1777)
         let etc = try FileStatus.of("\(layer)/etc")
         #expect(etc.mode == 0o750 && etc.uid == 3 && etc.gid == 4)
+        #expect(etc.modified == 1_000_000 * 1_000_000_000)
+    }
+
+    @Test("So does the root")
+    func impliedRoot() throws {
+        let layout = try LayoutFixture()
+        let first = TarFixture.make { $0.add("./", "5", mode: 0o711, uid: 5, gid: 6, time: 7) }
+        try layout.image("test", [first, TarFixture.make { $0.add("file", "0", "x") }])
+        let root = try FileStatus.of(try fixture.layer(try fixture.importImage(layout.path)))
+        #expect(root.mode == 0o711 && root.uid == 5 && root.gid == 6 && root.modified == 7_000_000_000)
     }
 
     @Test("A whiteout through a link stays in the layer")

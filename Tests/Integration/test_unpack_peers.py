@@ -102,7 +102,7 @@ def compare(host, layout, test_folder, same=None):
         host.defer(execute, "umount", root)
     ours, theirs = mtree(root, begin), mtree(bundle / "rootfs", begin)
     shutil.rmtree(bundle)
-    # A layer that does not list its root leaves that its time with umoci; what a zone sees is its own upper layer's.
+    # Of no weight, and umoci's changes with what lies in it: what a zone sees is the time of its own upper layer.
     for tree in (ours, theirs):
         tree["."].pop("time")
     found = differences(ours, theirs)
