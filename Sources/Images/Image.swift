@@ -42,6 +42,7 @@ public struct Image: Sendable {
         }
         guard !manifest.layers.isEmpty else { throw ImageError(.invalid, "an image without layers cannot be run") }
         var size = manifest.config.size
+        guard size >= 0 else { throw ImageError(.invalid, "configuration \(manifest.config.digest) has size \(size)") }
         for layer in manifest.layers {
             let (sum, overflow) = size.addingReportingOverflow(layer.size)
             guard layer.size >= 0, !overflow else {

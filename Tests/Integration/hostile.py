@@ -437,6 +437,7 @@ manifest("no-layers", REFUSED, lambda body, image: {**body, "layers": []})
 manifest("no-config", REFUSED, lambda body, image: {name: value for name, value in body.items() if name != "config"})
 manifest("config-is-layer", REFUSED, lambda body, image: {**body, "config": {**body["layers"][0], "mediaType": CONFIG}})
 manifest("layer-is-config", REFUSED, lambda body, image: {**body, "layers": [{**body["config"], "mediaType": LAYER}]})
+manifest("config-size-negative", REFUSED, lambda body, image: {**body, "config": {**body["config"], "size": -1}}, "instead of -1")
 manifest("artifact", REFUSED, lambda body, image: {**body, "config": {**body["config"], "mediaType": "application/x"}})
 manifest("layer-type", REFUSED, lambda body, image: {**body, "layers": [{**body["layers"][0], "mediaType": "text/x"}]})
 manifest("layer-encrypted", REFUSED, lambda body, image: {
