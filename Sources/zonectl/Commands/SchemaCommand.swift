@@ -46,9 +46,7 @@ enum SchemaCommand {
         entry("logs", "zonectl logs --json, each line", LogRecord.self, isList: false, descriptions: log),
         entry("diff", "zonectl diff --json", ZoneChange.self, isList: true, descriptions: diff),
         entry("snapshot ls", "zonectl snapshot ls --json", SnapshotView.self, isList: true, descriptions: snapshot),
-        entry(
-            "restart --updated", "zonectl restart --updated --json", ZoneUpdate.self, isList: true, descriptions: update
-        ),
+        entry("restart", "zonectl restart --updated --json", ZoneUpdate.self, isList: true, descriptions: update),
         entry("image ls", "zonectl image ls --json", ImageView.self, isList: true),
         entry("image inspect", "zonectl image inspect", ImageDetail.self, isList: true, descriptions: image),
         entry(
