@@ -194,7 +194,7 @@ def main():
                 bench_pull(folder, meter, registry, options.rounds)
             if "run" in what:
                 run(str(REPOSITORY / "images/busybox/build"), str(folder / "image"))
-                registry.put(folder / "image", "bench/busybox", "latest")
+                registry.put(folder / "image", "bench/busybox", "busybox:latest")
                 bench_run(folder, meter, registry, options.starts)
         finally:
             registry.stop()
