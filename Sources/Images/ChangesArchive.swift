@@ -195,7 +195,7 @@ public struct ChangesReader: ~Copyable {
             // What was committed from the same changes is a layer of an image's, which was taken.
             if (try? FileStatus.of(file, followLinks: false)) == nil { file = transaction.store.blobPath(digest) }
             do throws(ImageError) {
-                let totals = try transaction.unpack(file, as: staged, below: LowerLayers(below)) { _ in }
+                let totals = try transaction.unpack(file, as: staged, below: { LowerLayers(below) }) { _ in }
                 guard totals.blob == digest, totals.blobSize == blob.size else {
                     throw ImageError(.invalid, "its \(totals.blobSize) bytes have digest \(totals.blob): it is damaged")
                 }

@@ -93,10 +93,10 @@ public struct ImportProgress: Sendable, Equatable {
     }
 
     public let step: Step
-    /// Which layer, from 1, of how many.
+    /// Which layer, from 1, of how many; of those that are unpacked at a time, the topmost.
     public let layer: Int
     public let layers: Int
-    /// Bytes of this layer's blob that are done, and all.
+    /// Bytes of blobs that are done, and all: of this layer's when copying, of all missing ones when unpacking.
     public let bytes: Int64
     public let total: Int64
 }

@@ -79,8 +79,6 @@ final class LowerLayers {
         self.layers = layers
     }
 
-    var isEmpty: Bool { layers.isEmpty }
-
     /// Whether a whiteout of this name would hide anything. A needless one would be listed as an odd file.
     func contains(_ path: LayerPath) -> Bool {
         look(path).map { !$0.isWhiteout } ?? false

@@ -11,18 +11,22 @@ import LinuxSystem
 /// descriptor, never by a path of the host's; the kernel refuses what would lead out.
 struct LayerWriter: ~Copyable {
     let layer: LayerDirectory
-    /// The layers that this one lies on.
-    private let below: LowerLayers
+    /// Whether the layer lies on no other.
+    private let isLowest: Bool
     private let limits: UnpackLimits
     /// Set at the end, as every member made in a directory changes its time.
     private var directoryTimes: [[CChar]: TarEntry.Time] = [:]
+    /// The names that whiteouts take away from lower layers.
+    private var hidden: [LayerPath] = []
+    /// The directories that were made because members lie in them, with their inodes.
+    private var implied: [[CChar]: UInt64] = [:]
     private var entries = 0
     /// Whether the layer lists its own root.
     private var hasRoot = false
 
-    init(_ layer: LayerDirectory, below: LowerLayers, limits: UnpackLimits) {
+    init(_ layer: LayerDirectory, isLowest: Bool, limits: UnpackLimits) {
         self.layer = layer
-        self.below = below
+        self.isLowest = isLowest
         self.limits = limits
     }
 
@@ -36,7 +40,7 @@ struct LayerWriter: ~Copyable {
         switch try LayerMark(path) {
         case .ignored: break
         case .opaque: try hideAll(path)
-        case .whiteout(let name): try hide(path.sibling(name))
+        case .whiteout(let name): if !isLowest { hidden.append(path.sibling(name)) }
         case .none:
             switch entry.kind {
             case .directory: try makeDirectory(entry, path)
@@ -47,8 +51,17 @@ struct LayerWriter: ~Copyable {
         }
     }
 
-    /// Does what can be done only after the last member.
-    mutating func finish() throws(ImageError) {
+    /// Does what can be done only after the last member, and only then looks at the layers that this one lies on: until
+    /// here they may be written at the same time.
+    mutating func finish(on below: LowerLayers) throws(ImageError) {
+        for path in hidden { try hide(path, of: below) }
+        for (whole, inode) in implied {
+            guard let status = below.directory(LayerPath(splitting: whole)), let directory = try layer.existing(whole)
+            else { continue }
+            // A later member may have put something else in its place.
+            let now = try attempting("unpack") { () throws(SystemError) in try directory.descriptor.stat().inode }
+            if now == inode { try setAttributes(of: whole, as: status) }
+        }
         if !hasRoot, let status = below.root { try setAttributes(of: LayerPath.root, as: status) }
         for (whole, time) in directoryTimes {
             // A later member may have replaced the directory.
@@ -68,11 +81,9 @@ struct LayerWriter: ~Copyable {
             let parent = try parent(of: path)
             let result = zn_mkdirat(parent.raw, path.name, 0o700)
             if result == -EEXIST {
-                let status = try status(path, in: parent)
-                if status.kind != .directory {
+                if try status(path, in: parent).kind != .directory {
                     try replace(path, in: parent)
                     try verify(zn_mkdirat(parent.raw, path.name, 0o700), "mkdir", path)
-                    if status.isWhiteout { try makeOpaque(try layer.open(path.whole), path) }
                 }
             } else {
                 try verify(result, "mkdir", path)
@@ -81,6 +92,7 @@ struct LayerWriter: ~Copyable {
         let directory = try layer.open(path.whole)
         try finish(directory.raw, entry, path, setTime: false)
         directoryTimes[path.whole] = entry.time
+        implied[path.whole] = nil
     }
 
     private mutating func makeFile(_ entry: TarEntry, _ path: LayerPath, _ archive: TarReader) throws(ImageError) {
@@ -201,13 +213,16 @@ struct LayerWriter: ~Copyable {
 
     // MARK: Whiteouts
 
-    /// Makes a name of lower layers disappear. What this layer itself has there stays, in whatever order the two come.
-    private mutating func hide(_ path: LayerPath) throws(ImageError) {
+    /// Makes a name of lower layers disappear. What this layer itself has there stays, in whatever order the two came.
+    private mutating func hide(_ path: LayerPath, of below: LowerLayers) throws(ImageError) {
         guard below.contains(path) else { return }
         let parent = try parent(of: path)
         let result = zn_mknodat(parent.raw, path.name, S_IFCHR, 0, 0)
         if result == -EEXIST {
-            if try status(path, in: parent).kind == .directory { try makeOpaque(try layer.open(path.whole), path) }
+            guard try status(path, in: parent).kind == .directory else { return }
+            try makeOpaque(try layer.open(path.whole), path)
+            // It is another than the one below.
+            implied[path.whole] = nil
             return
         }
         try verify(result, "mknod", path)
@@ -216,7 +231,7 @@ struct LayerWriter: ~Copyable {
     /// Hides what lower layers have in the directory that `path` lies in.
     private mutating func hideAll(_ path: LayerPath) throws(ImageError) {
         let parent = try parent(of: path)
-        if !below.isEmpty { try makeOpaque(parent, path) }
+        if !isLowest { try makeOpaque(parent, path) }
     }
 
     private func makeOpaque(_ directory: LayerDirectory.Handle, _ path: LayerPath) throws(ImageError) {
@@ -239,24 +254,15 @@ struct LayerWriter: ~Copyable {
         // At most as deep as LayerPath allows.
         let parent = try ensure(path.parent)
         let result = zn_mkdirat(parent.raw, path.name, 0o755)
-        if result == -EEXIST {
-            let status = try status(path, in: parent)
-            if status.isWhiteout {
-                try replace(path, in: parent)
-                try verify(zn_mkdirat(parent.raw, path.name, 0o755), "mkdir", path)
-                let directory = try layer.open(whole)
-                try makeOpaque(directory, path)
-                return directory
-            }
-            return try layer.open(whole)
-        }
+        if result == -EEXIST { return try layer.open(whole) }
         try verify(result, "mkdir", path)
         let directory = try layer.open(whole)
-        if let status = below.directory(path) {
-            try setAttributes(of: whole, as: status)
-        } else {
-            try verify(zn_fchownat(directory.raw, "", geteuid(), getegid(), atEmptyPath), "chown", path)
-            try verify(zn_fchmod(directory.raw, 0o755), "chmod", path)
+        try verify(zn_fchownat(directory.raw, "", geteuid(), getegid(), atEmptyPath), "chown", path)
+        try verify(zn_fchmod(directory.raw, 0o755), "chmod", path)
+        if !isLowest {
+            implied[whole] = try attempting("unpack") { () throws(SystemError) in
+                try directory.descriptor.stat().inode
+            }
         }
         return directory
     }

@@ -103,7 +103,9 @@ extension StoreTransaction {
         }
 
         let staged = "\(store.path)/images/\(StoreTransaction.staging)/rootfs"
-        let totals = try unpack(staged, as: "rootfs", below: LowerLayers([])) { report(.unpacking, $0) }
+        let totals = try unpack(staged, as: "rootfs", isLowest: true, below: { LowerLayers([]) }) {
+            report(.unpacking, $0)
+        }
         if !hasLayer(totals.content) { try publish([("rootfs", totals.content)]) }
         try adopt("rootfs", as: totals.blob)
 

@@ -15,6 +15,12 @@ public enum Threads {
         return max(1, size <= 0 ? 1 : mask.reduce(0) { $0 + $1.nonzeroBitCount })
     }
 
+    /// Whether this process has no second thread, so that a child that it forks is a whole process: proc_pid_task(5).
+    public static var isSingle: Bool {
+        guard let tasks = try? Descriptor.open("/proc/self/task", [.readOnly, .directory]) else { return false }
+        return (try? tasks.entries().count) == 1
+    }
+
     /// Returns `body` of each element, in their order, worked out by at most `count` threads, this one among them. What no
     /// thread could be made for, at a limit of tasks for example, this one does itself.
     public static func map<Input: Sendable, Output: Sendable>(

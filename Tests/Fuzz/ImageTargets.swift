@@ -168,12 +168,12 @@ private func layer(_ bytes: [UInt8]) {
         do throws(ImageError) {
             let stream = try BlobStream(file(bytes), limits: limits)
             let archive = try TarReader(stream, limits: limits)
-            var writer = LayerWriter(LayerDirectory(target), below: LowerLayers([below]), limits: limits)
+            var writer = LayerWriter(LayerDirectory(target), isLowest: false, limits: limits)
             while let entry = try archive.next() {
                 entries += 1
                 try writer.write(entry, from: archive)
             }
-            try writer.finish()
+            try writer.finish(on: LowerLayers([below]))
             let totals = try stream.finish()
             expect(totals.blobSize == Int64(bytes.count), "not all was read")
             expect(totals.contentSize <= limits.bytes + (1 << 20), "a bomb")

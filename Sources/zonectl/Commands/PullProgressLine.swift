@@ -33,7 +33,7 @@ final class PullProgressLine {
             if isTerminal { return write("\r\u{1B}[K" + text) }
             guard step.step == .unpacking, step.layer != shownLayer else { return }
             shownLayer = step.layer
-            write("\(name): unpacking layer \(step.layer) of \(step.layers), \(ByteSize.text(step.total))\n")
+            write("\(name): unpacking layer \(step.layer) of \(step.layers)\n")
         }
     }
 
