@@ -11,7 +11,7 @@ RELEASE := .build/static
 ZONECTL := .build/zonectl
 PYTEST  := /usr/bin/python3 -m pytest -p no:cacheprovider -rs -q
 
-.PHONY: all build run test test-units test-integration test-engines test-conformance test-vm fuzz images bench soak order check fmt man completions deb install uninstall clean tools packages
+.PHONY: all build run test test-units test-integration test-engines test-conformance test-vm vm-disk fuzz images bench soak order check fmt man completions deb install uninstall clean tools packages
 
 all: build
 
@@ -61,6 +61,10 @@ test-vm: build
 	@if scripts/need-packages vm; then \
 		images/busybox/build .build/images/busybox && Tests/VM/run $(ZONECTL) .build/images/busybox; \
 	else echo "SKIPPED: make test-vm needs the Debian packages named above, for its virtual machines"; fi
+
+# The larger machine's disk, which is made once.
+vm-disk:
+	@if scripts/need-packages vm; then Tests/VM/run "" "" disk; fi
 
 # Each parser under libFuzzer, SECONDS long; `make fuzz TARGETS="config user"` for some of them.
 SECONDS ?= 60
