@@ -30,6 +30,8 @@ public struct ImageConfiguration: JSONRecord, Sendable, Equatable {
         public var cmd: [String]?
         public var workingDir: String?
         public var labels: [String: String] = [:]
+        /// Directories whose content is data and not program, by path.
+        public var volumes: [String: Volume] = [:]
         public var stopSignal: String?
         /// docker's extension.
         public var healthcheck: HealthCheck?
@@ -43,9 +45,17 @@ public struct ImageConfiguration: JSONRecord, Sendable, Equatable {
             try visitor.field("Cmd", &cmd)
             try visitor.field("WorkingDir", &workingDir)
             try visitor.field("Labels", &labels)
+            try visitor.field("Volumes", &volumes)
             try visitor.field("StopSignal", &stopSignal)
             try visitor.field("Healthcheck", &healthcheck)
         }
+    }
+
+    /// An empty object, as the specification has it.
+    public struct Volume: JSONRecord, Sendable, Equatable {
+        public init() {}
+
+        public mutating func visit(_ visitor: inout some FieldVisitor) throws(JSONError) {}
     }
 
     /// How to find out whether a zone made from the image works, docker's image specification 1.2.

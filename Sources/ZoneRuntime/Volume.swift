@@ -1,6 +1,8 @@
 // SPDX-License-Identifier: Apache-2.0
 // SPDX-FileCopyrightText: ZoneRuntime authors
 
+import Images
+import LinuxSystem
 public import OCI
 
 /// A named folder of files that outlives the zones it is mounted into: STORE/volumes/NAME.
@@ -72,6 +74,25 @@ public enum VolumeOption {
 extension ZoneDefinition {
     /// The volumes that were made for this zone alone.
     var anonymousVolumes: [String] { mounts.compactMap(\.anonymousVolume) }
+
+    /// Adds volumes without a name where the image wants some and nothing else is mounted; see the image specification,
+    /// `Volumes`.
+    mutating func addVolumes(of image: Image) throws(ZoneError) {
+        guard let wanted = image.configuration.config?.volumes, !wanted.isEmpty else { return }
+        for path in wanted.keys.sorted() {
+            let target: String
+            do throws(ZoneError) { target = try ZoneDefinition.mountTarget(path, "VOLUME") } catch {
+                throw ZoneError(
+                    .invalid, "image \(image.name): \(error.detail)",
+                    hint: "nothing can be mounted there: make the image without it")
+            }
+            if mounts.contains(where: { $0.destination.pathComponents == target.pathComponents }) { continue }
+            let volume = Spec.Mount(destination: target, type: Spec.Mount.volumeType, source: nil, options: [])
+            // What is mounted inside it must come later.
+            let inside = mounts.firstIndex { $0.destination.pathComponents.starts(with: target.pathComponents) }
+            mounts.insert(volume, at: inside ?? mounts.endIndex)
+        }
+    }
 
     /// Gives the volumes that have no name one. Those of `former` keep theirs where they were mounted.
     mutating func nameVolumes(after former: ZoneDefinition? = nil) {

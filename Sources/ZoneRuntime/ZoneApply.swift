@@ -75,13 +75,14 @@ extension ZoneLifecycle {
         next.created = former.created
         next.imageDigest = former.imageDigest
         next.base = former.base
-        next.nameVolumes(after: former)
         if wanted.image != former.image {
             let image = try attemptingImage { () throws(ImageError) in try store.folders.images.find(wanted.image) }
             next.image = ImageStore.isPinned(wanted.image) ? wanted.image : image.name
             // The same name goes on to mean the image that the zone was made from.
             if next.image != former.image { next.imageDigest = image.digest }
         }
+        try next.addVolumes(of: try image(of: next))
+        next.nameVolumes(after: former)
         return next
     }
 

@@ -86,6 +86,7 @@ extension ZoneStore {
         definition.imageDigest = image.digest
         definition.created = Int64(time(nil))
         try SystemZone.settle(&definition, image, folders.images)
+        try definition.addVolumes(of: image)
         definition.nameVolumes()
         try write(definition, in: claim.persistent)
         return definition

@@ -2,6 +2,7 @@
 # SPDX-FileCopyrightText: ZoneRuntime authors
 """Volumes: made, mounted, filled, shared, copied; interrupted, and with bad input."""
 
+import json
 import os
 import pathlib
 import shutil
@@ -378,3 +379,34 @@ def test_id_mapped(host):
     said = host.zone("stat -c %u:%g /v/f", "--mount", "type=volume,src=v,dst=/v,idmap=uids=7-70-1;gids=7-80-1")
     said.ok(stdout="70:80\n")
     host.zone("true", "-v", f"{path}:/v:idmap=uids=1").fails(125, "idmap")
+
+
+def test_volumes_of_an_image(host, busybox, test_folder):
+    """Its VOLUME lines: each gets a volume without a name, unless something is mounted there."""
+    layer = layouts.archive(layouts.rootfs(busybox, layouts.folder("data", 0o750), layouts.entry("data/seed", "of the image")))
+
+    def made(name, **wanted):
+        layout = layouts.Layout(test_folder / name).image(name, [layer], Volumes={path: {} for path in wanted["paths"]})
+        host.import_image(layout.path).exits(0)
+
+    made("keeps", paths=["/data/", "/new/deep"])
+    host.run("run", "--rm", "keeps", "sh", "-c", "cat /data/seed; grep -cE ' /(data|new/deep) ' /proc/mounts").ok(
+        stdout="of the image2\n")
+    assert volumes(host) == {}
+    name = host.detached("a", image="keeps", options=("-v", "mine:/data", "--tmpfs", "/new/deep/tmp"))
+    host.run("exec", name, "sh", "-c", "touch /data/here /new/deep/there; stat -f -c %T /new/deep/tmp").ok(stdout="tmpfs\n")
+    (own,) = [volume for volume in volumes(host) if volume != "mine"]
+    assert (data(host, "mine") / "here").exists() and (data(host, own) / "there").exists()
+    # A definition without them is the same zone.
+    document = host.run("inspect", "--as-definition", name).ok().json
+    document = document[0] if isinstance(document, list) else document
+    document["mounts"] = [mount for mount in document["mounts"] if "/new/deep" != (
+        mount if isinstance(mount, str) else mount["destination"])]
+    host.run("apply", "-f", host.path("same.json", json.dumps(document))).ok(stdout=f"{name} unchanged\n")
+    assert sorted(volumes(host)) == sorted([own, "mine"])
+    host.run("rm", "-f", "-v", name).ok()
+    assert list(volumes(host)) == ["mine"]
+    made("odd", paths=["../etc"])
+    host.run("run", "--rm", "odd", "true").fails(125, "odd", "../etc", "not an absolute path")
+    made("proc", paths=["/proc/x"])
+    host.run("create", "proc").fails(125, "proc", "/proc/x")
