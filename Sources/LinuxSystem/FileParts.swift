@@ -35,4 +35,16 @@ extension Descriptor {
     public func truncate(to size: Int64) -> Bool {
         zn_ftruncate(raw, off_t(size)) >= 0
     }
+
+    /// Sets an extended attribute of a file that may be open for its path only. The corresponding system call is `setxattr`.
+    public func set(_ attribute: ExtendedAttribute) throws(SystemError) {
+        try check(
+            zn_setxattr(procPath, attribute.name, attribute.value, attribute.value.count), "setxattr", attribute.name)
+    }
+
+    /// Sets when the content was last changed. The corresponding system call is `utimensat`.
+    public func setModified(_ attributes: FileAttributes) throws(SystemError) {
+        try check(
+            zn_utimensat(raw, "", attributes.seconds, attributes.nanoseconds, atEmptyPath), "utimensat")
+    }
 }

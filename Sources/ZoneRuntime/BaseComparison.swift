@@ -46,33 +46,32 @@ struct BaseComparison: ~Copyable {
     /// By path.
     var kept: [KeptPath] { found.values.sorted { $0.path < $1.path } }
 
-    /// Looks at an upper layer.
-    mutating func add(_ upper: borrowing Descriptor) throws(SystemError) {
-        try add(upper, [], depth: 0)
+    /// Looks at upper layers, topmost first, which are taken as one.
+    mutating func add(_ layers: [LayerFolder]) throws(SystemError) {
+        try add(try LayerFolder.Merged(layers), [], depth: 0)
     }
 
     /// `path`: of the directory, with a slash at its end unless empty.
     private mutating func add(
-        _ directory: borrowing Descriptor, _ path: [CChar], depth: Int
+        _ directory: LayerFolder.Merged, _ path: [CChar], depth: Int
     ) throws(SystemError) {
         guard depth < BaseComparison.maximumDepth else { throw SystemError("compare", path.shown, .loop) }
-        for name in try directory.rawEntries() {
-            // A zone that runs may remove it meanwhile.
-            guard let entry = try directory.openEntry(name) else { continue }
+        _ = try directory.forEach { (entry, name, rest) throws(SystemError) in
             let whole = path + name
             let status = try entry.stat()
             if OverlayMarks.isWhiteout(status) {
                 note(whole, zone: .deleted)
-                continue
+                return
             }
-            let attributes = try entry.extendedAttributes()
             // Its data lie in the old image.
-            if OverlayMarks.value("metacopy", in: attributes) != nil {
+            if OverlayMarks.value("metacopy", in: try entry.extendedAttributes()) != nil {
                 throw SystemError("overlayfs has copied only the metadata of", "/" + whole.shown, .notSupported)
             }
-            if status.kind == .directory, !OverlayMarks.isOpaque(attributes), isDirectoryOrNothing(whole) {
-                try add(entry, path + name.dropLast() + [BaseComparison.slash], depth: depth + 1)
-                continue
+            if status.kind == .directory {
+                let inner = try LayerFolder.Merged(entry, name, over: rest)
+                if !inner.isOpaque, isDirectoryOrNothing(whole) {
+                    return try add(inner, path + name.dropLast() + [BaseComparison.slash], depth: depth + 1)
+                }
             }
             note(whole, zone: .changed)
         }
@@ -89,8 +88,7 @@ struct BaseComparison: ~Copyable {
         // What is gone from both is nobody's loss.
         if zone == .deleted, image == .deleted { return }
         let shown = "/" + path.shown
-        // The topmost layer, which comes first, is what the zone has.
-        if found[shown] == nil { found[shown] = KeptPath(shown, zone: zone, image: image) }
+        found[shown] = KeptPath(shown, zone: zone, image: image)
     }
 
     /// How the new image differs from the old one at a path and below it; `nil` where it does not.

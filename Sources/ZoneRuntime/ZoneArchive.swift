@@ -83,12 +83,14 @@ public struct ZoneArchive: Sendable {
             try ChangesArchive(store.folders.images, to: raw)
         }
         var document = ArchivedZone()
+        var written: [String: Digest] = [:]
         let upper = "\(store.folders.persistent(claim.name))/upper"
-        document.zone = try moment(definition, upper, try lifecycle.image(of: definition), claim, &archive, isOwn: true)
+        document.zone = try moment(
+            definition, upper, try lifecycle.image(of: definition), claim, &archive, &written, isOwn: true)
         for snapshot in try store.snapshots(of: claim.name) {
             let then = try store.definition(of: claim.name, at: snapshot.name)
             let upper = "\(store.folders.snapshot(snapshot.name, of: claim.name))/upper"
-            var moment = try moment(then, upper, try lifecycle.image(of: then), claim, &archive)
+            var moment = try moment(then, upper, try lifecycle.image(of: then), claim, &archive, &written)
             moment.snapshot = snapshot
             document.snapshots.append(moment)
         }
@@ -106,7 +108,7 @@ public struct ZoneArchive: Sendable {
     /// `isOwn`: these are the changes of the zone itself, which may run.
     private func moment(
         _ definition: ZoneDefinition, _ upper: String, _ image: Image, _ claim: borrowing ZoneStore.Claim,
-        _ archive: inout ChangesArchive, isOwn: Bool = false
+        _ archive: inout ChangesArchive, _ written: inout [String: Digest], isOwn: Bool = false
     ) throws(ZoneError) -> ArchivedZone.Moment {
         var moment = ArchivedZone.Moment()
         moment.definition = definition
@@ -115,8 +117,11 @@ public struct ZoneArchive: Sendable {
         moment.definition.image = image.name
         moment.definition.imageDigest = image.digest
         do throws(ImageError) { try archive.add(image) } catch { throw ZoneError(error) }
-        for layer in try store.baseLayers(of: definition).reversed() {
-            moment.changes.append(try add(layer, claim, &archive))
+        for layer in try store.bases(of: definition).all.reversed() {
+            // Snapshots stand on many of them together. Nobody writes to these.
+            let digest = if let known = written[layer] { known } else { try add(layer, claim, &archive) }
+            written[layer] = digest
+            moment.changes.append(digest)
         }
         // A zone that has never run has none.
         if (try? FileStatus.of(upper, followLinks: false))?.kind == .directory {

@@ -17,10 +17,10 @@ public struct ZoneClone: Sendable {
         store = ZoneStore(folders)
     }
 
-    /// Returns the new zone's name, which is made up where none is wanted. `snapshot`: as the zone was then; a linked clone
-    /// without one gets a snapshot to stand on.
+    /// Returns the new zone's name, which is made up where none is wanted. `isLinked`: `nil` for what is quick.
+    /// `snapshot`: as the zone was then; a linked clone without one gets a snapshot to stand on.
     public func clone(
-        _ source: String, to wanted: String?, isLinked: Bool, snapshot: String?
+        _ source: String, to wanted: String?, isLinked: Bool?, snapshot: String?
     ) throws(ZoneError) -> String {
         let origin = try store.lock(try store.find(source).name)
         let zone = origin.name
@@ -36,7 +36,9 @@ public struct ZoneClone: Sendable {
         let name = claim.name
         var rollback = Rollback()
         rollback.add { [store] in try? store.eraseInterrupted(name) }
-        if isLinked {
+        let links =
+            if let isLinked { isLinked } else { try ZoneLayers(store).freezes(definition, in: origin.persistent) }
+        if links {
             let base: String
             if let snapshot {
                 base = snapshot
@@ -45,17 +47,22 @@ public struct ZoneClone: Sendable {
                 _ = try ZoneSnapshots(store.folders).create(origin, name: base)
             }
             definition.base = "\(zone)/\(base)"
+            // The zone's root is the other's, too.
+            if let top = try store.bases(of: definition).all.first {
+                try attempting("make zone \(name)") { () throws(SystemError) in
+                    try ZoneLayers.makeUpper(in: claim.persistent, like: top)
+                }
+            }
         } else {
             // What a linked clone stands on becomes the new zone's own.
-            let bases = try store.baseLayers(of: definition)
+            var layers = Array(try store.bases(of: definition).all.reversed())
+            if let snapshot, let changes = store.changes(of: zone, at: snapshot) { layers.append(changes) }
             var policy = CopyPolicy.exact
-            for base in bases.reversed() {
-                try copy(base, claim, policy)
+            for layer in layers {
+                try copy(layer, claim, policy)
                 policy = .layer
             }
-            if let snapshot {
-                try copy("\(store.folders.snapshot(snapshot, of: zone))/upper", claim, policy)
-            } else {
+            if snapshot == nil {
                 try ZoneChanges(store).copy(origin, for: "clone", to: claim.persistent, policy)
             }
             definition.base = nil

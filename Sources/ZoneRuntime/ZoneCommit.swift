@@ -20,7 +20,7 @@ public struct ZoneCommit: Sendable {
         let claim = try store.lock(try store.find(name).name)
         let definition = try store.definition(of: claim.name, for: "commit")
         let base = try ZoneLifecycle(store).image(of: definition)
-        var folders = try store.baseLayers(of: definition).reversed() as [String]
+        var folders = try store.bases(of: definition).all.reversed() as [String]
         let upper = "\(store.folders.persistent(claim.name))/upper"
         // A zone that has never run has none.
         if (try? FileStatus.of(upper, followLinks: false))?.kind == .directory { folders.append(upper) }

@@ -16,7 +16,7 @@ public struct ZoneDefinition: JSONRecord, Sendable, Equatable {
     public var type = "container"
     public var image = ""
     public var imageDigest: Digest?
-    /// `ZONE/SNAPSHOT`: whose changes a linked clone stands on.
+    /// `ZONE/SNAPSHOT`: whose changes a linked clone stands on. `/LAYER`: changes of its own that a snapshot has frozen.
     public var base: String?
     /// Replaces the image's command.
     public var command: [String] = []

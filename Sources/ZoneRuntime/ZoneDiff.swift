@@ -47,23 +47,22 @@ public struct ZoneDiff: Sendable {
     /// Returns the changes, sorted by path. A directory in which something changed counts as changed.
     public func changes(of name: String) throws(ZoneError) -> [ZoneChange] {
         let entry = try store.find(name)
-        guard let definition = try store.definition(of: entry.name) else {
-            throw ZoneError(
-                .unsupported, "diff: zone \(entry.name) is an engine's, or its making was interrupted",
-                hint: "only zones made from images have their changes apart")
-        }
+        // Not of what has nothing to lock.
+        _ = try store.definition(of: entry.name, for: "diff")
+        // No layer is frozen or folded meanwhile.
+        let claim = try store.lock(entry.name)
+        defer { claim.unlock() }
+        let definition = try store.definition(of: entry.name, for: "diff")
+        // A linked clone began as what it stands on.
+        let bases = try store.bases(of: definition)
         let overlay = try store.overlay(of: definition)
+        let lower = OverlayRoot(
+            layers: Array(overlay.layers.dropFirst(bases.own.count)), store: overlay.store, zone: overlay.zone)
         do throws(SystemError) {
-            let upper: Descriptor
-            do throws(SystemError) {
-                upper = try Descriptor.open("\(overlay.zone)/upper", [.path, .directory, .noFollow])
-            } catch {
-                // It has never run.
-                if error.errno == .noEntry { return [] }
-                throw error
-            }
-            var comparison = LayerComparison(lower: try overlay.mountForReading(own: false))
-            try comparison.add(upper)
+            let layers = try LayerFolder.open(["\(overlay.zone)/upper"] + bases.own)
+            if layers.isEmpty { return [] }
+            var comparison = LayerComparison(lower: try lower.mountForReading(own: false))
+            try comparison.add(layers)
             return comparison.changes.sorted { $0.path < $1.path }
         } catch {
             throw ZoneError("look at the changes of zone \(entry.name)", error)
@@ -71,7 +70,7 @@ public struct ZoneDiff: Sendable {
     }
 }
 
-/// Compares an upper layer with what lies below it.
+/// Compares upper layers, taken as one, with what lies below them.
 struct LayerComparison: ~Copyable {
     private static let maximumDepth = 400
 
@@ -83,34 +82,32 @@ struct LayerComparison: ~Copyable {
         self.lower = lower
     }
 
-    mutating func add(_ upper: borrowing Descriptor) throws(SystemError) {
-        try add(upper, [], hidesLower: OverlayMarks.isOpaque(try upper.extendedAttributes()), depth: 0)
+    /// `layers`: topmost first.
+    mutating func add(_ layers: [LayerFolder]) throws(SystemError) {
+        let root = try LayerFolder.Merged(layers)
+        try add(root, [], hidesLower: root.isOpaque, depth: 0)
     }
 
     /// `path`: of the directory, with a slash at its end unless empty. `hidesLower`: nothing below shows through.
     private mutating func add(
-        _ directory: borrowing Descriptor, _ path: [CChar], hidesLower: Bool, depth: Int
+        _ directory: LayerFolder.Merged, _ path: [CChar], hidesLower: Bool, depth: Int
     ) throws(SystemError) {
         guard depth < LayerComparison.maximumDepth else { throw SystemError("compare", path.shown, .loop) }
-        var names: Set<[CChar]> = []
-        for name in try directory.rawEntries() {
-            // A zone that runs may remove it meanwhile.
-            guard let entry = try directory.openEntry(name) else { continue }
-            names.insert(name)
+        let names = try directory.forEach { (entry, name, rest) throws(SystemError) in
             let whole = path + name
             let shown = "/" + whole.shown
             let status = try entry.stat()
             let before = below(whole)
             if OverlayMarks.isWhiteout(status) {
                 if before != nil { changes.append(ZoneChange(shown, .deleted)) }
-                continue
+                return
             }
             changes.append(ZoneChange(shown, before == nil ? .added : .changed))
-            guard status.kind == .directory else { continue }
-            let attributes = try entry.extendedAttributes()
+            guard status.kind == .directory else { return }
+            let inner = try LayerFolder.Merged(entry, name, over: rest)
             // What was a file, or a directory of another name, has nothing of this name below.
-            let isOpaque = hidesLower || before != .directory || OverlayMarks.isOpaque(attributes)
-            try add(entry, path + name.dropLast() + [slash], hidesLower: isOpaque, depth: depth + 1)
+            let isOpaque = hidesLower || before != .directory || inner.isOpaque
+            try add(inner, path + name.dropLast() + [slash], hidesLower: isOpaque, depth: depth + 1)
         }
         if hidesLower { try addHidden(in: path, names) }
     }
@@ -145,6 +142,15 @@ enum OverlayMarks {
     /// A directory through which nothing below shows. An ordinary user's marks are in user.*.
     static func isOpaque(_ attributes: [ExtendedAttribute]) -> Bool {
         value("opaque", in: attributes) == Array("y".utf8)
+    }
+
+    static func isMark(_ name: String) -> Bool {
+        name.hasPrefix("trusted.overlay.") || name.hasPrefix("user.overlay.")
+    }
+
+    /// A mark as this user's overlays have it.
+    static func mark(_ name: String) -> ExtendedAttribute {
+        ExtendedAttribute(name: "\(Rootless.isInside ? "user" : "trusted").overlay.\(name)", value: Array("y".utf8))
     }
 
     static func value(_ name: String, in attributes: [ExtendedAttribute]) -> [UInt8]? {

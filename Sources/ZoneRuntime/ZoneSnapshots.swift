@@ -31,7 +31,9 @@ public struct ZoneSnapshots: Sendable {
     /// The same for a zone that is locked already.
     func create(_ claim: borrowing ZoneStore.Claim, name wanted: String?) throws(ZoneError) -> String {
         let zone = claim.name
-        let definition = try store.definition(of: zone, for: "snapshot")
+        // What is left to do since it ran. Where that fails, nothing is lost.
+        try? ZoneLayers(store).tidy(claim)
+        var definition = try store.definition(of: zone, for: "snapshot")
         let taken = try store.snapshots(of: zone).map(\.name)
         let name = wanted ?? ZoneSnapshots.freeName(taken)
         if taken.contains(name) {
@@ -54,7 +56,11 @@ public struct ZoneSnapshots: Sendable {
             return try folder.open(ZoneSnapshots.unfinished, [.readOnly, .directory], resolve: .beneath)
         }
         do throws(ZoneError) {
-            try ZoneChanges(store).copy(claim, for: "snapshot", to: target)
+            if let frozen = try ZoneLayers(store).freeze(claim, definition) {
+                definition = frozen
+            } else {
+                try ZoneChanges(store).copy(claim, for: "snapshot", to: target)
+            }
             try attempting(attempt) { () throws(SystemError) in
                 try target.replaceFile("definition.json", definition.serialized(), mode: 0o600)
                 try target.replaceFile("snapshot.json", snapshot.serialized(), mode: 0o600)
@@ -93,6 +99,8 @@ public struct ZoneSnapshots: Sendable {
             try folder.rename(name, to: ZoneSnapshots.gone, replace: false)
             try folder.removeTree(ZoneSnapshots.gone)
         }
+        // The snapshot is gone; what it shared with the zone may be a layer still, and is the next one's to fold.
+        try? ZoneLayers(store).tidy(claim)
     }
 
     /// Makes a stopped zone what it was at a snapshot: its files and its settings. `stops`: one that runs is stopped first.
@@ -108,11 +116,15 @@ public struct ZoneSnapshots: Sendable {
                 .wrongState, "snapshot restore: zone \(zone) is \(state.word)",
                 hint: "'zonectl stop \(zone)' ends it, and so does --stop")
         }
-        let definition = try store.definition(of: zone, at: name)
+        var definition = try store.definition(of: zone, at: name)
         // What would fail at the next start fails now.
         _ = try ZoneLifecycle(store).image(of: definition)
-        try PendingRestore.prepare(claim, definition, from: store.folders.snapshot(name, of: zone))
+        try ZoneLayers(store).freeze(name, claim, &definition)
+        let changes = store.changes(of: zone, at: name)
+        try PendingRestore.prepare(claim, definition, from: changes, upon: try store.bases(of: definition).all.first)
         try PendingRestore.finish(claim.persistent, zone)
+        // What has changed since may have been a layer.
+        try? ZoneLayers(store).tidy(claim)
         drop(claim)
         try SystemdUnits(store).refresh(definition)
         EventLog(store.folders).record(.restore, zone: zone, ["snapshot": name])
@@ -127,17 +139,24 @@ enum PendingRestore {
     private static let unfinished = ".restore.new"
     private static let former = "former"
 
+    /// `changes`: the upper layer to copy, if there is one; `base`: the layer that the zone will stand on.
     static func prepare(
-        _ claim: borrowing ZoneStore.Claim, _ definition: ZoneDefinition, from snapshot: String
+        _ claim: borrowing ZoneStore.Claim, _ definition: ZoneDefinition, from changes: String?, upon base: String?
     ) throws(ZoneError) {
         do throws(SystemError) {
             try claim.persistent.removeTree(unfinished)
             try claim.persistent.makeDirectory(unfinished, mode: 0o700)
             let target = try claim.persistent.open(unfinished, [.readOnly, .directory], resolve: .beneath)
             do throws(SystemError) {
-                let upper = try Descriptor.open("\(snapshot)/upper", [.path, .directory, .noFollow])
-                var transfer = TreeTransfer(.exact)
-                try transfer.copy(upper, to: target, as: "upper".utf8CString.map { $0 })
+                if let changes {
+                    let upper = try Descriptor.open(changes, [.path, .directory, .noFollow])
+                    var transfer = TreeTransfer(.exact)
+                    try transfer.copy(upper, to: target, as: "upper".utf8CString.map { $0 })
+                } else if let base {
+                    try ZoneLayers.makeUpper(in: target, like: base)
+                } else {
+                    try target.makeDirectory("upper", mode: 0o755)
+                }
                 try target.replaceFile("definition.json", definition.serialized(), mode: 0o600)
                 try check(zn_syncfs(target.raw), "syncfs")
                 try claim.persistent.rename(unfinished, to: folder, replace: false)

@@ -65,7 +65,7 @@ struct ZoneStarter: Sendable {
         let zone = claim.name
         let folders = store.folders
         let own = try attemptingImage { () throws(ImageError) in try folders.images.layers(of: image) }
-        let layers = definition.base == nil ? own : try store.baseLayers(of: definition) + own
+        let layers = definition.base == nil ? own : try store.bases(of: definition).all + own
         let volatile = try circumstances.keepsFolder ? store.openVolatile(zone) : store.makeVolatile(zone)
 
         let path = circumstances.cgroup ?? "\(folders.cgroupParent)/\(zone)"

@@ -131,7 +131,7 @@ extension ZoneStore {
                 of: try folders.images.find(definition.imageDigest?.description ?? definition.image))
         }
         return OverlayRoot(
-            layers: try baseLayers(of: definition) + layers, store: folders.store,
+            layers: try bases(of: definition).all + layers, store: folders.store,
             zone: folders.persistent(definition.name))
     }
 }

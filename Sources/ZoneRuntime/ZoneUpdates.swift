@@ -133,17 +133,13 @@ public struct ZoneUpdates: Sendable {
             if error.code == .notFound { return [] }
             throw error
         }
-        let bases = try store.baseLayers(of: definition)
+        let bases = try store.bases(of: definition).all
         let old = try overlay(before, zone)
         let new = try overlay(image, zone)
         do throws(SystemError) {
             var comparison = BaseComparison(
                 old: try old.mountForReading(own: false), new: try new.mountForReading(own: false))
-            for layer in ["\(store.folders.persistent(zone))/upper"] + bases {
-                // A zone that has never run has none.
-                guard (try? FileStatus.of(layer, followLinks: false)) != nil else { continue }
-                try comparison.add(try Descriptor.open(layer, [.path, .directory, .noFollow]))
-            }
+            try comparison.add(try LayerFolder.open(["\(store.folders.persistent(zone))/upper"] + bases))
             return comparison.kept
         } catch {
             throw ZoneError("compare the changes of zone \(zone) with its new image", error)

@@ -9,6 +9,7 @@ import uuid
 
 import layouts
 import pytest
+from contents import seen
 from fixture import ZoneHost
 from leaks import until
 
@@ -194,3 +195,29 @@ def test_volumes(users, ids):
     users.zone("true", "-v", "v:/v:idmap=uids=0-1-1;gids=0-1-1").fails(125, "id-mapped")
     users.run("volume", "rm", "v", "etc", "again", "v-snap1").ok()
     assert os.listdir(os.path.join(users.store, "volumes")) == []
+
+
+def test_snapshots_of_stopped_zones(users):
+    """An ordinary user's overlays have their marks in user.*, also when layers are frozen and folded."""
+    name = users.name("s")
+    users.defer(users.remove, name)
+    users.run("run", "--name", name, "busybox", "sh", "-c", "mkdir -p /d; echo one > /d/one; rm -rf /x; echo x > /x; rm -f /bin/vi").ok()
+    states = [seen(users, name)]
+    users.run("snapshot", "create", name, "s0").ok()
+    files = (("/y", "y"), ("/x", "other"))
+    for number, (path, text) in enumerate(files, 1):
+        users.run("cp", "-q", users.path("put", text), f"{name}:{path}").ok()
+        states.append(seen(users, name))
+        users.run("snapshot", "create", name, f"s{number}").ok()
+    linked = users.name("c")
+    users.defer(users.remove, linked)
+    users.run("clone", "--linked", "--snapshot", "s1", name, linked).ok()
+    users.run("start", linked).ok()
+    users.run("wait", linked).ok(stdout="0\n")
+    assert users.run("diff", linked).ok().lines == ["C /d", "C /d/one", "C /x"]
+    users.run("rm", linked).ok()
+    for number in (2, 0, 1):
+        users.run("snapshot", "restore", name, f"s{number}").ok()
+        assert seen(users, name) == states[number]
+    users.run("snapshot", "rm", name, "s0", "s1", "s2").ok()
+    assert seen(users, name) == states[1] and "D /bin/vi" in users.run("diff", name).ok().lines

@@ -137,6 +137,26 @@ def test_what_is_told(host, images):
     assert host.status(name) == "stopped"
 
 
+def test_changes_in_several_layers_are_one(host, images):
+    """Snapshots of a stopped zone may keep its changes apart: what the zone has is told, not what it had meanwhile."""
+    name = host.detached(command=(), options=("--stop-timeout", "0"))
+    sh(host, name, "echo early > /etc/app.conf; echo mine > /etc/other.conf; mkdir -p /usr/doc; echo early > /usr/doc/a; rm -r /usr/fixed")
+    for number, script in enumerate((OWN.partition(";")[2], "rm /etc/other.conf; echo old > /etc/other.conf; echo mine > /etc/app.conf")):
+        host.run("stop", name).ok()
+        host.run("snapshot", "create", name, f"s{number}").ok()
+        host.run("start", name).ok()
+        sh(host, name, script.replace("rm -rf /usr/doc /usr/fixed", "rm -rf /usr/doc"))
+    patch(host, images)
+    done = restart(host)[name]
+    assert kept(done) == sorted([*KEPT, ("/etc/other.conf", "changed", "changed")])
+    script = "cd /etc; cat app.conf other.conf fresh.conf gone.conf same.conf /only; ls /usr /usr/more"
+    assert sh(host, name, script) == "mine\nold\nmine\nmine\nmine\nmine\n/usr:\nmore\n\n/usr/more:\nb\n"
+    # Back on the image of that time, with what the zone had then.
+    host.run("snapshot", "restore", "--stop", name, "s0").ok()
+    host.run("start", name).ok()
+    assert sh(host, name, "cat /etc/app.conf /etc/gone.conf /usr/doc/a") == "early\nold\nearly\n"
+
+
 def test_the_old_image_stays_as_long_as_it_is_needed(host, images):
     first = layers(host)
     name = host.detached(command=(), options=("--stop-timeout", "0"))

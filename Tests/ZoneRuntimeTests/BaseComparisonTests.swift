@@ -32,7 +32,7 @@ import Testing
         var comparison = BaseComparison(
             old: try Descriptor.open("\(folder.path)/old", [.path, .directory]),
             new: try Descriptor.open("\(folder.path)/new", [.path, .directory]))
-        for layer in layers { try comparison.add(try Descriptor.open("\(folder.path)/\(layer)", [.path, .directory])) }
+        try comparison.add(try LayerFolder.open(layers.map { "\(folder.path)/\($0)" }))
         return comparison.kept
     }
 

@@ -34,7 +34,7 @@ import Testing
     @Test func tellsWhatOverlayfsHasNoted() throws {
         guard let folder = try layers() else { return }
         var comparison = LayerComparison(lower: try Descriptor.open("\(folder.path)/lower", [.path, .directory]))
-        try comparison.add(try Descriptor.open("\(folder.path)/upper", [.path, .directory]))
+        try comparison.add(try LayerFolder.open(["\(folder.path)/upper"]))
         let lines = comparison.changes.map { "\($0.change.letter) \($0.path)" }.sorted {
             $0.dropFirst(2) < $1.dropFirst(2)
         }

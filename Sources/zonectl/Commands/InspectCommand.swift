@@ -18,7 +18,9 @@ enum InspectCommand {
         if arguments.flag(asDefinition) { return try showDefinitions(arguments.operands, store) }
         let status = try forEach(arguments.operands) { (name) throws(ZoneError) in
             let entry = try store.find(name)
-            let definition = try? store.definition(of: entry.name)
+            var definition = try? store.definition(of: entry.name)
+            // Which layers of its own are between is nobody's matter.
+            if let known = definition ?? nil, known.base != nil { definition?.base = try? store.linkedBase(of: known) }
             var view = ZoneView(entry, store).detailed(
                 configuration: try? store.configuration(of: entry.name),
                 definition: definition,

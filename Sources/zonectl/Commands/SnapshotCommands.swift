@@ -10,8 +10,9 @@ enum SnapshotCreateCommand {
         names: ["snapshot create"], group: .keep, operands: "ZONE [SNAPSHOT]",
         summary: "Keep a zone's files and settings as they are now",
         details: """
-            A zone that runs is frozen meanwhile: for a moment where the store's file system can share blocks (btrfs, xfs),
-            else for as long as it takes to copy what the zone has changed. What is mounted into it is not part of it.
+            Of a stopped zone this takes a moment, however large it is. One that runs is frozen meanwhile: for a moment where
+            the store's file system can share blocks (btrfs, xfs), else for as long as it takes to copy what the zone has
+            changed. What is mounted into it is not part of it.
             The snapshot's name is printed.
             """,
         examples: "zonectl snapshot create web before-upgrade", options: []
@@ -68,7 +69,10 @@ enum SnapshotRestoreCommand {
 enum SnapshotRemoveCommand {
     static let command = Command(
         names: ["snapshot rm"], group: .keep, operands: "ZONE SNAPSHOT…", summary: "Remove snapshots of a zone",
-        details: "A zone's snapshots also go with the zone.", options: []
+        details: """
+            Others are not harmed. What a snapshot of a stopped zone shared with the zone stays on the disk as long as the zone
+            needs it. A zone's snapshots also go with the zone.
+            """, options: []
     ) { (arguments, context) throws(ZoneError) in
         guard let zone = arguments.operands.first, arguments.operands.count > 1 else {
             throw ZoneError(
