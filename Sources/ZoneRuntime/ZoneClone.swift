@@ -36,6 +36,9 @@ public struct ZoneClone: Sendable {
         let name = claim.name
         var rollback = Rollback()
         rollback.add { [store] in try? store.eraseInterrupted(name) }
+        try StorageMaker(store).make(&definition, in: claim.persistent)
+        definition.name = name
+        let own = try store.ownFiles(definition, claim)
         if isLinked {
             let base: String
             if let snapshot {
@@ -50,17 +53,16 @@ public struct ZoneClone: Sendable {
             let bases = try store.baseLayers(of: definition)
             var policy = CopyPolicy.exact
             for base in bases.reversed() {
-                try copy(base, claim, policy)
+                try copy(base, own.folder, name, policy)
                 policy = .layer
             }
             if let snapshot {
-                try copy("\(store.folders.snapshot(snapshot, of: zone))/upper", claim, policy)
+                try copy("\(store.folders.snapshot(snapshot, of: zone))/upper", own.folder, name, policy)
             } else {
-                try ZoneChanges(store).copy(origin, for: "clone", to: claim.persistent, policy)
+                try ZoneChanges(store).copy(origin, for: "clone", to: own.folder, policy)
             }
             definition.base = nil
         }
-        definition.name = name
         definition.created = Int64(time(nil))
         // Two machines of one id would take each other's place in many a list.
         definition.machineID = nil
@@ -69,6 +71,7 @@ public struct ZoneClone: Sendable {
         definition.nameVolumes()
         try SystemZone.settle(&definition, image, store.folders.images)
         try attempting("make zone \(name)") { () throws(SystemError) in
+            if definition.storage != nil { try own.sync() }
             _ = try check(zn_syncfs(claim.persistent.raw), "syncfs")
         }
         // Last: without it a zone's making counts as interrupted.
@@ -88,12 +91,12 @@ public struct ZoneClone: Sendable {
     }
 
     private func copy(
-        _ layer: String, _ claim: borrowing ZoneStore.Claim, _ policy: CopyPolicy
+        _ layer: String, _ folder: borrowing Descriptor, _ zone: String, _ policy: CopyPolicy
     ) throws(ZoneError) {
-        try attempting("make zone \(claim.name)") { () throws(SystemError) in
+        try attempting("make zone \(zone)") { () throws(SystemError) in
             let upper = try Descriptor.open(layer, [.path, .directory, .noFollow])
             var transfer = TreeTransfer(policy)
-            try transfer.copy(upper, to: claim.persistent, as: "upper".utf8CString.map { $0 })
+            try transfer.copy(upper, to: folder, as: "upper".utf8CString.map { $0 })
         }
     }
 }

@@ -52,7 +52,9 @@ public struct ZoneDiff: Sendable {
                 .unsupported, "diff: zone \(entry.name) is an engine's, or its making was interrupted",
                 hint: "only zones made from images have their changes apart")
         }
-        let overlay = try store.overlay(of: definition)
+        let own = try store.limitedFiles(definition)
+        var overlay = try store.overlay(of: definition)
+        if let path = OwnFiles.path(of: own) { overlay = overlay.with(own: path) }
         do throws(SystemError) {
             let upper: Descriptor
             do throws(SystemError) {

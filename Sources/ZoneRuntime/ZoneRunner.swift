@@ -87,6 +87,7 @@ extension ZoneStore {
         definition.created = Int64(time(nil))
         try SystemZone.settle(&definition, image, folders.images)
         definition.nameVolumes()
+        if definition.storage != nil { try StorageMaker(self).make(&definition, in: claim.persistent) }
         try write(definition, in: claim.persistent)
         return definition
     }

@@ -136,10 +136,11 @@ public struct ZoneUpdates: Sendable {
         let bases = try store.baseLayers(of: definition)
         let old = try overlay(before, zone)
         let new = try overlay(image, zone)
+        let own = try store.limitedFiles(definition)
         do throws(SystemError) {
             var comparison = BaseComparison(
                 old: try old.mountForReading(own: false), new: try new.mountForReading(own: false))
-            for layer in ["\(store.folders.persistent(zone))/upper"] + bases {
+            for layer in ["\(OwnFiles.path(of: own) ?? store.folders.persistent(zone))/upper"] + bases {
                 // A zone that has never run has none.
                 guard (try? FileStatus.of(layer, followLinks: false)) != nil else { continue }
                 try comparison.add(try Descriptor.open(layer, [.path, .directory, .noFollow]))
@@ -168,7 +169,8 @@ public struct ZoneUpdates: Sendable {
         // Read again: it may have been changed before we had the lock.
         let next = try moved(try store.definition(of: zone, for: verb), to: image)
         // What overlayfs noted there is about the old layers.
-        try attempting("move zone \(zone)") { () throws(SystemError) in try claim.persistent.removeTree("work") }
+        let own = try store.ownFiles(next, claim)
+        try attempting("move zone \(zone)") { () throws(SystemError) in try own.folder.removeTree("work") }
         var failure: ZoneError?
         try attemptingImage { () throws(ImageError) in
             // A removal beside this looks at the definitions when it has the store again.

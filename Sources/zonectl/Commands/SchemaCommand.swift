@@ -148,6 +148,8 @@ enum SchemaCommand {
         "anonymous": "whether nobody has given it a name",
         "snapshotOf": "the volume that it is a snapshot of; not there for other volumes",
         "zones": "zones that have it, running or not",
+        "storage": "bytes that its files may take; not there for a volume without a limit",
+        "storageKind": "project (a quota of the file system) or image (a file system of its own)",
     ]
 
     private static let log = [
