@@ -72,6 +72,10 @@ def test_a_zone_is_kept_within_its_storage_and_df_is_honest(host):
     host.run("exec", name, "sh", "-c", "rm /big; sync; echo again > /again; sync").ok()
     assert sizes(host.run("exec", name, "df", "-k", "/").ok().stdout)[1] > 16 * 1024
     assert until(lambda: image.stat().st_blocks * 512 < 8 * MB, seconds=8), image.stat()
+    listed = {use["name"]: use for use in host.run("df", "--json").ok().json}
+    assert listed[name]["type"] == "zone" and listed[name]["kind"] == "image" and listed[name]["size"] == 32 * MB
+    assert listed[other]["used"] < MB < 20 * MB < listed[other]["available"] and len(mine(host)) == 2
+    assert any(line.split()[:5] == ["zone", name, "image", "32", "MiB"] for line in host.run("df").ok().lines)
     # The other one has its own.
     host.run("exec", other, "sh", "-c", "dd if=/dev/zero of=/x bs=1M count=10 && sync").exits(0)
 
@@ -300,6 +304,7 @@ def test_a_lost_image_file_is_one_clear_error(host):
     (folder(host, name) / "storage.img").unlink()
     for verb in (("start",), ("diff",)):
         host.run(*verb, name).fails(125, "storage.img", "no such file")
+    assert host.run("df").status == 125
     host.run("rm", name).ok()
 
 
@@ -386,6 +391,7 @@ def test_a_volume_is_kept_within_its_size(volumes):
     two = host.detached("two", options=("-v", "data:/data:ro"))
     assert len(mine(host)) == 1
     host.run("exec", one, "sh", "-c", "echo one > /data/one").ok()
+    assert [use["type"] for use in host.run("df", "--json").ok().json if use["name"] == "data"] == ["volume"]
     host.run("exec", two, "cat", "/data/one").ok(stdout="one\n")
     assert sizes(host.run("exec", two, "df", "-k", "/data").ok().stdout)[0] <= 32 * 1024
     said = host.run("exec", one, "sh", "-c", "dd if=/dev/zero of=/data/big bs=1M 2>&1; dd if=/dev/zero of=/own bs=1M count=40 2>&1 && echo free")

@@ -194,3 +194,10 @@ def test_volumes(users, ids):
     users.zone("true", "-v", "v:/v:idmap=uids=0-1-1;gids=0-1-1").fails(125, "id-mapped")
     users.run("volume", "rm", "v", "etc", "again", "v-snap1").ok()
     assert os.listdir(os.path.join(users.store, "volumes")) == []
+
+
+def test_storage_is_refused_by_name(users):
+    users.run("create", "--storage", "32M", "--name", users.name(), "busybox").fails(125, "--storage", "ordinary user")
+    assert users.status(users.name()) is None
+    users.run("volume", "create", "--size", "32M", "data").fails(125, "--size", "ordinary user")
+    assert users.run("volume", "ls", "-q").ok().stdout == ""

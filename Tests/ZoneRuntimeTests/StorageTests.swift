@@ -23,13 +23,13 @@ import Testing
         #expect(definition.storage == nil && definition.storageKind == nil && definition.storageProject == nil)
     }
 
-    @Test(arguments: [Int64.min, -1, 0, 1, (16 << 20) - 1, (16 << 40) + 1, Int64.max])
+    @Test(arguments: [Int64.min, -1, 0, 1, (16 << 20) - 1, (16 << 40) + 1, Int64.max] as [Int64])
     func sizesThatCannotBe(_ size: Int64) {
         #expect(throws: DefinitionFault.self) { try StorageLimit.verify(size) }
         #expect(throws: ZoneError.self) { try StorageLimit.verify(size, "--storage") }
     }
 
-    @Test(arguments: [Int64(16 << 20), 1 << 30, 16 << 40]) func sizesThatCan(_ size: Int64) throws {
+    @Test(arguments: [16 << 20, 1 << 30, 16 << 40] as [Int64]) func sizesThatCan(_ size: Int64) throws {
         try StorageLimit.verify(size)
     }
 

@@ -57,6 +57,7 @@ enum SchemaCommand {
             ]),
         entry("volume ls", "zonectl volume ls --json", VolumeView.self, isList: true, descriptions: volume),
         entry("volume inspect", "zonectl volume inspect", VolumeView.self, isList: true, descriptions: volume),
+        entry("df", "zonectl df --json", StorageUse.self, isList: true, descriptions: storage),
         entry("image df", "zonectl image df --json", StoreUsage.self, isList: true),
     ]
 
@@ -140,6 +141,12 @@ enum SchemaCommand {
     private static let diff = [
         "path": "absolute, in the zone",
         "change": "added, changed or deleted",
+    ]
+
+    private static let storage = [
+        "size": "bytes that were asked for",
+        "used": "bytes that the files take of it",
+        "available": "bytes that are left; less than the rest where an image keeps some for itself",
     ]
 
     private static let volume = [
