@@ -206,17 +206,30 @@ public struct ChangesReader: ~Copyable {
                 let place = "\(StoreTransaction.staging)/\(staged)"
                 if number == 0 {
                     // The first is as good as it is; what lies upon it is put into it.
-                    try check(zn_renameat2(transaction.layers.raw, place, folder.raw, name, 1), "rename", name)
+                    let moved = zn_renameat2(transaction.layers.raw, place, folder.raw, name, 1)
+                    if moved == -Errno.crossDevice.rawValue {
+                        // A file system of the folder's own, or a quota.
+                        try ChangesReader.copy(place, in: transaction.layers, to: folder, name, .exact)
+                    } else {
+                        try check(moved, "rename", name)
+                    }
                 } else {
-                    let layer = try transaction.layers.open(place, [.path, .directory, .noFollow], resolve: .beneath)
-                    var transfer = TreeTransfer(.layer)
-                    try transfer.copy(layer, to: folder, as: name.utf8CString.map { $0 })
-                    try transaction.layers.removeTree(place)
+                    try ChangesReader.copy(place, in: transaction.layers, to: folder, name, .layer)
                 }
                 let made = try folder.open(name, [.readOnly, .directory, .noFollow], resolve: .beneath)
                 if number == 0 { below.insert(LayerDirectory.Handle(made), at: 0) }
             }
         }
+    }
+
+    private static func copy(
+        _ place: String, in layers: borrowing Descriptor, to folder: borrowing Descriptor, _ name: String,
+        _ policy: CopyPolicy
+    ) throws(SystemError) {
+        let layer = try layers.open(place, [.path, .directory, .noFollow], resolve: .beneath)
+        var transfer = TreeTransfer(policy)
+        try transfer.copy(layer, to: folder, as: name.utf8CString.map { $0 })
+        try layers.removeTree(place)
     }
 
     /// Lists the images that were taken. One gets its name only if no other image has it.

@@ -23,6 +23,11 @@ extension Descriptor {
         try check(zn_unlinkat(raw, name, directory ? AT_REMOVEDIR : 0), directory ? "rmdir" : "unlink", name)
     }
 
+    /// Waits until the file system that holds this open directory is on its disk. The corresponding system call is `syncfs`.
+    public func sync() throws(SystemError) {
+        try check(zn_syncfs(raw), "syncfs")
+    }
+
     /// Renames within this directory, replacing what is there. The corresponding system call is `renameat2`.
     public func rename(_ from: String, to: String, replace: Bool = true) throws(SystemError) {
         let flags: UInt32 = replace ? 0 : 1  // RENAME_NOREPLACE

@@ -59,6 +59,17 @@ public enum Capability {
         }
     }
 
+    /// Whether the calling process may use one.
+    public static func isEffective(_ number: CInt) -> Bool {
+        guard let state = cap_get_proc() else { return false }
+        defer { cap_free(UnsafeMutableRawPointer(state)) }
+        var value = CAP_CLEAR
+        return cap_get_flag(state, cap_value_t(number), CAP_EFFECTIVE, &value) == 0 && value == CAP_SET
+    }
+
+    /// CAP_SYS_RESOURCE, which some machines do not have at all.
+    public static var mayOverrideLimits: Bool { isEffective(CAP_SYS_RESOURCE) }
+
     /// Those that the calling process may give to others (its bounding set).
     public static var available: UInt64 {
         var result: UInt64 = 0
@@ -125,12 +136,7 @@ enum Privileges {
         try attempt(.groups, result)
     }
 
-    private static func hasEffective(_ number: CInt) -> Bool {
-        guard let state = cap_get_proc() else { return false }
-        defer { cap_free(UnsafeMutableRawPointer(state)) }
-        var value = CAP_CLEAR
-        return cap_get_flag(state, cap_value_t(number), CAP_EFFECTIVE, &value) == 0 && value == CAP_SET
-    }
+    private static func hasEffective(_ number: CInt) -> Bool { Capability.isEffective(number) }
 
     private static let rightToFilter: UInt64 = 1 << UInt64(CAP_SYS_ADMIN)
 

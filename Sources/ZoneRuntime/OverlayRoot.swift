@@ -10,8 +10,11 @@ struct OverlayRoot {
     let layers: [String]
     /// STORE: holds the skeleton.
     let store: String
-    /// STORE/zones/NAME: gets `upper` and `work`.
+    /// What gets `upper` and `work`: STORE/zones/NAME, or another path of ``OwnFiles``.
     let zone: String
+
+    /// The same where the zone's own files are at another path.
+    func with(own path: String) -> OverlayRoot { OverlayRoot(layers: layers, store: store, zone: path) }
 
     /// Longest value that fsconfig(2) takes.
     private static let longestOption = 255

@@ -17,6 +17,11 @@ public struct Volume: JSONRecord, Sendable, Equatable {
     public var snapshotOf: String?
     /// Whether a zone has had it: then nothing of an image's is put into it.
     public var isUsed = false
+    /// Bytes that its files may take; without a limit where nothing is said.
+    public var storage: Int64?
+    /// How they are limited, and the number of their project.
+    public var storageKind: StorageKind?
+    public var storageProject: Int64?
 
     public init() {}
 
@@ -27,6 +32,22 @@ public struct Volume: JSONRecord, Sendable, Equatable {
         try visitor.field("anonymous", &isAnonymous)
         try visitor.field("snapshotOf", &snapshotOf)
         try visitor.field("used", &isUsed)
+        try visitor.field("storage", &storage)
+        try visitor.field("storageKind", &storageKind)
+        try visitor.field("storageProject", &storageProject)
+    }
+
+    var storageLimit: StorageLimit? {
+        get {
+            guard let storage, let storageKind else { return nil }
+            return StorageLimit(
+                size: storage, kind: storageKind, project: storageProject.map { UInt32(truncatingIfNeeded: $0) })
+        }
+        set {
+            storage = newValue?.size
+            storageKind = newValue?.kind
+            storageProject = newValue?.project.map { Int64($0) }
+        }
     }
 
     /// A name for a volume that nobody gives one: 128 random bits.
@@ -42,7 +63,7 @@ extension ZoneFolders {
     var volumes: String { "\(store)/volumes" }
     func volume(_ name: String) -> String { "\(volumes)/\(name)" }
     /// What zones see of a volume.
-    func volumeData(_ name: String) -> String { "\(volumes)/\(name)/\(VolumeStore.data)" }
+    func volumeData(_ name: String) -> String { "\(volume(name))/\(VolumeStore.data)" }
 }
 
 extension Spec.Mount {

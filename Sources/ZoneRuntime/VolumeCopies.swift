@@ -26,6 +26,7 @@ public struct VolumeCopies: Sendable {
         volume.isAnonymous = wanted == nil
         volume.labels = origin.labels.merging(labels) { $1 }
         volume.isUsed = origin.isUsed
+        volume.storage = origin.storage
         return try copy(origin, to: volume, for: "volume clone")
     }
 
@@ -125,7 +126,11 @@ public struct VolumeCopies: Sendable {
         // Others go on meanwhile.
         drop(locked)
         do throws(ZoneError) {
-            try body(draft.folder)
+            let own = try volumes.provide(&volume, draft)
+            try body(own.folder)
+            if volume.storage != nil {
+                try attempting("make volume \(volume.name)") { () throws(SystemError) in try own.sync() }
+            }
             try volumes.finish(draft, as: volume, try volumes.lock())
         } catch {
             volumes.discard(draft)
@@ -149,11 +154,12 @@ public struct VolumeCopies: Sendable {
     private func whileHeld(
         _ name: String, _ body: (borrowing Descriptor) throws(ZoneError) -> Void
     ) throws(ZoneError) {
-        guard let folder = try volumes.open(name) else {
+        guard let folder = try volumes.open(name), let volume = try volumes.volume(name) else {
             throw ZoneError(.notFound, "volume \(name) has just been removed")
         }
+        let own = try volumes.files(of: volume, in: folder)
         let data = try attempting("open volume \(name)") { () throws(SystemError) in
-            try folder.open(VolumeStore.data, [.readOnly, .directory, .noFollow], resolve: .beneath)
+            try own.folder.open(VolumeStore.data, [.readOnly, .directory, .noFollow], resolve: .beneath)
         }
         try body(data)
     }

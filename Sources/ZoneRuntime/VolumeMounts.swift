@@ -16,8 +16,8 @@ struct VolumeMounts {
     }
 
     /// Returns the definition with bind mounts in place of its volumes, which are there then. For a zone whose definition
-    /// is on the disk: see ``VolumeStore``.
-    func provided(_ definition: ZoneDefinition) throws(ZoneError) -> ZoneDefinition {
+    /// is on the disk: see ``VolumeStore``. What their paths need is open as long as `held` lives.
+    func provided(_ definition: ZoneDefinition, _ held: inout DescriptorBag) throws(ZoneError) -> ZoneDefinition {
         // Most zones have none, and a start is not to pay for that.
         guard definition.mounts.contains(where: \.isVolume) else { return definition }
         var bound = definition
@@ -36,15 +36,33 @@ struct VolumeMounts {
                     hint: "mount it read-only (:ro), or a copy of it: zonectl volume clone \(name) NEW")
             }
             if !volume.isUsed, volume.snapshotOf == nil { try prepare(name, mount, definition) }
-            bound.mounts[index] = bind(mount, name)
+            bound.mounts[index] = bind(mount, try source(volume, &held))
         }
         return bound
     }
 
-    private func bind(_ mount: Spec.Mount, _ name: String) -> Spec.Mount {
+    /// Where a volume's files are, for who mounts them.
+    private func source(_ volume: Volume, _ held: inout DescriptorBag) throws(ZoneError) -> String {
+        guard volume.storageKind == .image else { return volumes.path(of: volume) }
+        guard KernelVersion.running >= VolumeMounts.copiesDetached else {
+            throw ZoneError(
+                .unsupported, "volume \(volume.name) is an image file, which Linux 6.15 or newer can mount for zones",
+                hint: "let the store be on ext4 or xfs with project quota (prjquota)")
+        }
+        guard let folder = try volumes.open(volume.name) else {
+            throw ZoneError(.notFound, "volume \(volume.name) has just been removed", hint: "try again")
+        }
+        let own = try volumes.files(of: volume, in: folder)
+        return "/proc/self/fd/\(held.adopt(own.release()))/\(VolumeStore.data)"
+    }
+
+    /// open_tree(2) of what is mounted nowhere.
+    private static let copiesDetached = KernelVersion(6, 15)
+
+    private func bind(_ mount: Spec.Mount, _ source: String) -> Spec.Mount {
         let options = mount.options.filter { $0 != VolumeOption.anonymous && $0 != VolumeOption.noCopy }
         var bind = Spec.Mount(
-            destination: mount.destination, type: "bind", source: volumes.folders.volumeData(name),
+            destination: mount.destination, type: "bind", source: source,
             options: ["bind"] + options)
         bind.uidMappings = mount.uidMappings
         bind.gidMappings = mount.gidMappings
@@ -59,8 +77,11 @@ struct VolumeMounts {
         }
         if volume.isUsed { return }
         let overlay = try volumes.zones.overlay(of: definition)
+        let own = try volumes.files(of: volume, in: folder)
         do throws(SystemError) {
-            if !mount.options.contains(VolumeOption.noCopy) { try fill(folder, from: overlay, at: mount.destination) }
+            if !mount.options.contains(VolumeOption.noCopy) {
+                try fill(own.folder, from: overlay, at: mount.destination)
+            }
             volume.isUsed = true
             try folder.replaceFile(VolumeStore.record, volume.serialized(), mode: 0o600)
         } catch {
@@ -87,7 +108,7 @@ struct VolumeMounts {
         policy.makesNodes = !Rootless.isInside
         var transfer = TreeTransfer(policy)
         try transfer.copy(source, to: folder, as: name.utf8CString.map { $0 })
-        try check(zn_syncfs(folder.raw), "syncfs")
+        try data.sync()
         // rename(2) replaces a directory that is empty.
         try check(zn_renameat2(folder.raw, name, folder.raw, VolumeStore.data, 0), "rename", name)
     }

@@ -69,7 +69,21 @@ public struct VolumeStore: Sendable {
     }
 
     /// Where a volume's files are on the host.
-    public func path(of volume: Volume) -> String { folders.volumeData(volume.name) }
+    public func path(of volume: Volume) -> String {
+        switch volume.storageKind {
+        case nil: folders.volumeData(volume.name)
+        case .project: "\(folders.volume(volume.name))/\(OwnFiles.projectFolder)/\(VolumeStore.data)"
+        // They are in it, and seen by zones only.
+        case .image: "\(folders.volume(volume.name))/\(OwnFiles.image)"
+        }
+    }
+
+    /// The directory that a volume's files are in, of one whose lock is held.
+    func files(of volume: Volume, in folder: borrowing Descriptor) throws(ZoneError) -> OwnFiles {
+        try attempting("open volume \(volume.name)") { () throws(SystemError) in
+            try OwnFiles(volume.storageLimit, in: folder, at: folders.volume(volume.name))
+        }
+    }
 
     /// The zones that each volume is mounted into, running or not.
     public func users() throws(ZoneError) -> [String: [String]] {
@@ -144,6 +158,17 @@ public struct VolumeStore: Sendable {
         fileprivate let name: String
     }
 
+    /// Gives a draft the storage that its volume is to have, and opens the directory that the files will be in.
+    func provide(_ volume: inout Volume, _ draft: borrowing Draft) throws(ZoneError) -> OwnFiles {
+        if let size = volume.storage {
+            volume.storageLimit = try StorageMaker(zones).make(size, in: draft.folder, option: "--size")
+        }
+        let limit = volume.storageLimit
+        return try attempting("make volume \(volume.name)") { () throws(SystemError) in
+            try OwnFiles(limit, in: draft.folder, at: "\(folders.volumes)/\(draft.name)")
+        }
+    }
+
     func draft(_ locked: borrowing Locked) throws(ZoneError) -> Draft {
         let name = VolumeStore.unfinished + Volume.madeUpName()
         return try attempting("make a volume") { () throws(SystemError) in
@@ -180,14 +205,25 @@ public struct VolumeStore: Sendable {
     }
 
     /// Makes an empty volume. One of that name that is there already is left as it is, as docker does. Returns its name.
-    public func create(_ wanted: String?, labels: [String: String]) throws(ZoneError) -> String {
+    /// `size`: bytes that its files may take.
+    public func create(
+        _ wanted: String?, labels: [String: String], size: Int64? = nil
+    ) throws(ZoneError) -> String {
         var volume = Volume()
         volume.name = wanted ?? Volume.madeUpName()
         volume.isAnonymous = wanted == nil
         volume.labels = labels
+        volume.storage = size
         try VolumeStore.validate(volume.name)
+        if let size { try StorageLimit.verify(size, "--size") }
         let locked = try lock()
-        _ = try ensure(volume, locked)
+        let made = try ensure(volume, locked)
+        if let size, made.storage != size {
+            throw ZoneError(
+                .exists,
+                "there is a volume \"\(volume.name)\" already, \(made.storage.map { "of \(ByteSize.text($0))" } ?? "without a size")",
+                hint: "choose another name, or remove that one with 'zonectl volume rm \(volume.name)'")
+        }
         return volume.name
     }
 
@@ -198,8 +234,10 @@ public struct VolumeStore: Sendable {
         volume.created = Int64(time(nil))
         let draft = try draft(locked)
         do throws(ZoneError) {
+            let own = try provide(&volume, draft)
             try attempting("make volume \(volume.name)") { () throws(SystemError) in
-                try draft.folder.makeDirectory(VolumeStore.data, mode: 0o755)
+                try own.folder.makeDirectory(VolumeStore.data, mode: 0o755)
+                if volume.storage != nil { try own.sync() }
             }
             try finish(draft, as: volume, locked)
         } catch {

@@ -60,11 +60,16 @@ extension ZoneLifecycle {
         if dryRun { return .changed(members, restarts: isRestart) }
         if !isRestart {
             try check(next, try image(of: next))
-            try ZoneSettings(store.folders).replace(
-                former, by: next, naming: limits ?? LimitChange(), isForced: false, current, in: claim.persistent)
+            try StorageChange(store).replace(former, by: next, current, claim) { (next) throws(ZoneError) in
+                try ZoneSettings(store.folders).replace(
+                    former, by: next, naming: limits ?? LimitChange(), isForced: false, current, in: claim.persistent)
+            }
         }
         drop(claim)
-        if isRestart { try restart(with: next) }
+        if isRestart {
+            try StorageChange.verify(former, next)
+            try restart(with: next)
+        }
         try SystemdUnits(store).refresh(next)
         return .changed(members, restarts: isRestart)
     }
@@ -75,6 +80,8 @@ extension ZoneLifecycle {
         next.created = former.created
         next.imageDigest = former.imageDigest
         next.base = former.base
+        next.storageKind = former.storageKind
+        next.storageProject = former.storageProject
         if wanted.image != former.image {
             let image = try attemptingImage { () throws(ImageError) in try store.folders.images.find(wanted.image) }
             next.image = ImageStore.isPinned(wanted.image) ? wanted.image : image.name
@@ -91,7 +98,10 @@ extension ZoneLifecycle {
         try check(next, try image(of: next))
         try ZoneControl(store.folders).stop(next.name, seconds: nil)
         let claim = try store.lock(next.name)
-        try store.write(next, in: claim.persistent)
+        let former = try store.definition(of: next.name, for: "apply")
+        try StorageChange(store).replace(former, by: next, store.entry(next.name), claim) { (next) throws(ZoneError) in
+            try store.write(next, in: claim.persistent)
+        }
         drop(claim)
         _ = try start(next.name)
     }

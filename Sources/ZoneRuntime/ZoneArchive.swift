@@ -84,7 +84,8 @@ public struct ZoneArchive: Sendable {
         }
         var document = ArchivedZone()
         var written: [String: Digest] = [:]
-        let upper = "\(store.folders.persistent(claim.name))/upper"
+        let own = try store.ownFiles(definition, claim)
+        let upper = "\(own.path)/upper"
         document.zone = try moment(
             definition, upper, try lifecycle.image(of: definition), claim, &archive, &written, isOwn: true)
         for snapshot in try store.snapshots(of: claim.name) {
@@ -197,9 +198,11 @@ public struct ZoneArchive: Sendable {
         var rollback = Rollback()
         // What cannot be removed now, `rm -f` removes.
         rollback.add { [store] in try? store.eraseInterrupted(name) }
-        try unpack(document.zone, from: reader, into: claim.persistent)
-        if !document.snapshots.isEmpty { try unpackSnapshots(document.snapshots, from: reader, claim) }
+        try StorageMaker(store).make(&definition, in: claim.persistent)
         definition.name = name
+        let own = try store.ownFiles(definition, claim)
+        try unpack(document.zone, from: reader, into: own.folder)
+        if !document.snapshots.isEmpty { try unpackSnapshots(document.snapshots, from: reader, claim) }
         definition.created = Int64(time(nil))
         // Two machines of one id would take each other's place in many a list.
         if let id = definition.machineID, try isMachine(id) { definition.machineID = try SystemZone.newMachineID() }
@@ -207,6 +210,7 @@ public struct ZoneArchive: Sendable {
         definition.nameVolumes()
         do throws(ImageError) { try reader.record() } catch { throw ZoneError(error) }
         try attempting("make zone \(name)") { () throws(SystemError) in
+            if definition.storage != nil { try own.sync() }
             _ = try check(zn_syncfs(claim.persistent.raw), "syncfs")
         }
         // Last: without it a zone's making counts as interrupted.

@@ -36,6 +36,9 @@ public struct ZoneClone: Sendable {
         let name = claim.name
         var rollback = Rollback()
         rollback.add { [store] in try? store.eraseInterrupted(name) }
+        try StorageMaker(store).make(&definition, in: claim.persistent)
+        definition.name = name
+        let own = try store.ownFiles(definition, claim)
         let links =
             if let isLinked { isLinked } else { try ZoneLayers(store).freezes(definition, in: origin.persistent) }
         if links {
@@ -50,7 +53,7 @@ public struct ZoneClone: Sendable {
             // The zone's root is the other's, too.
             if let top = try store.bases(of: definition).all.first {
                 try attempting("make zone \(name)") { () throws(SystemError) in
-                    try ZoneLayers.makeUpper(in: claim.persistent, like: top)
+                    try ZoneLayers.makeUpper(in: own.folder, like: top)
                 }
             }
         } else {
@@ -59,15 +62,14 @@ public struct ZoneClone: Sendable {
             if let snapshot, let changes = store.changes(of: zone, at: snapshot) { layers.append(changes) }
             var policy = CopyPolicy.exact
             for layer in layers {
-                try copy(layer, claim, policy)
+                try copy(layer, own.folder, name, policy)
                 policy = .layer
             }
             if snapshot == nil {
-                try ZoneChanges(store).copy(origin, for: "clone", to: claim.persistent, policy)
+                try ZoneChanges(store).copy(origin, for: "clone", to: own.folder, policy)
             }
             definition.base = nil
         }
-        definition.name = name
         definition.created = Int64(time(nil))
         // Two machines of one id would take each other's place in many a list.
         definition.machineID = nil
@@ -76,6 +78,7 @@ public struct ZoneClone: Sendable {
         definition.nameVolumes()
         try SystemZone.settle(&definition, image, store.folders.images)
         try attempting("make zone \(name)") { () throws(SystemError) in
+            if definition.storage != nil { try own.sync() }
             _ = try check(zn_syncfs(claim.persistent.raw), "syncfs")
         }
         // Last: without it a zone's making counts as interrupted.
@@ -95,12 +98,12 @@ public struct ZoneClone: Sendable {
     }
 
     private func copy(
-        _ layer: String, _ claim: borrowing ZoneStore.Claim, _ policy: CopyPolicy
+        _ layer: String, _ folder: borrowing Descriptor, _ zone: String, _ policy: CopyPolicy
     ) throws(ZoneError) {
-        try attempting("make zone \(claim.name)") { () throws(SystemError) in
+        try attempting("make zone \(zone)") { () throws(SystemError) in
             let upper = try Descriptor.open(layer, [.path, .directory, .noFollow])
             var transfer = TreeTransfer(policy)
-            try transfer.copy(upper, to: claim.persistent, as: "upper".utf8CString.map { $0 })
+            try transfer.copy(upper, to: folder, as: "upper".utf8CString.map { $0 })
         }
     }
 }

@@ -21,7 +21,8 @@ public struct ZoneCommit: Sendable {
         let definition = try store.definition(of: claim.name, for: "commit")
         let base = try ZoneLifecycle(store).image(of: definition)
         var folders = try store.bases(of: definition).all.reversed() as [String]
-        let upper = "\(store.folders.persistent(claim.name))/upper"
+        let own = try store.ownFiles(definition, claim)
+        let upper = "\(own.path)/upper"
         // A zone that has never run has none.
         if (try? FileStatus.of(upper, followLinks: false))?.kind == .directory { folders.append(upper) }
         var note = CommitNote()

@@ -62,6 +62,12 @@ public struct ZoneDefinition: JSONRecord, Sendable, Equatable {
     public var maxUsers: Int64?
     /// Seconds since 1970.
     public var created: Int64?
+    /// Bytes that the zone's own files may take; without a limit where nothing is said.
+    public var storage: Int64?
+    /// How they are limited; found out when the limit is made.
+    public var storageKind: StorageKind?
+    /// The number of their project, of a project quota.
+    public var storageProject: Int64?
     /// How what the zone writes is kept while it runs in the background; nil for the default.
     public var log: LogPolicy?
 
@@ -107,6 +113,9 @@ public struct ZoneDefinition: JSONRecord, Sendable, Equatable {
         try visitor.field("maxUsers", &maxUsers)
         try visitor.field("created", &created)
         try visitor.field("log", &log)
+        try visitor.field("storage", &storage)
+        try visitor.field("storageKind", &storageKind)
+        try visitor.field("storageProject", &storageProject)
     }
 
     /// A device of the host's that the zone gets.

@@ -32,12 +32,16 @@ extension ZoneDefinition {
         copy.created = nil
         copy.initSystem = nil
         copy.machineID = nil
+        copy.storageKind = nil
+        copy.storageProject = nil
         copy.forgetAnonymousVolumes()
         return copy
     }
 
     /// Members that are not written by people.
-    public static let madeMembers = ["imageDigest", "base", "created", "initSystem", "machineID"]
+    public static let madeMembers = [
+        "imageDigest", "base", "created", "initSystem", "machineID", "storageKind", "storageProject",
+    ]
 
     /// Makes sure of what the types alone do not say: values that make sense, and sense together.
     public func verify() throws(DefinitionFault) {
@@ -88,6 +92,7 @@ extension ZoneDefinition {
             throw DefinitionFault(
                 "stopSignal", "\"\(stopSignal)\" is not a signal", hint: "a name such as TERM or a number from 1 to 64")
         }
+        if let storage { try StorageLimit.verify(storage) }
         if let stopTimeout, !(0...86_400).contains(stopTimeout) {
             throw DefinitionFault("stopTimeout", "\(stopTimeout) is not a number of seconds from 0 to 86400")
         }

@@ -53,13 +53,14 @@ public struct ZoneDiff: Sendable {
         let claim = try store.lock(entry.name)
         defer { claim.unlock() }
         let definition = try store.definition(of: entry.name, for: "diff")
+        let own = try store.ownFiles(definition, claim)
         // A linked clone began as what it stands on.
         let bases = try store.bases(of: definition)
         let overlay = try store.overlay(of: definition)
         let lower = OverlayRoot(
             layers: Array(overlay.layers.dropFirst(bases.own.count)), store: overlay.store, zone: overlay.zone)
         do throws(SystemError) {
-            let layers = try LayerFolder.open(["\(overlay.zone)/upper"] + bases.own)
+            let layers = try LayerFolder.open(["\(own.path)/upper"] + bases.own)
             if layers.isEmpty { return [] }
             var comparison = LayerComparison(lower: try lower.mountForReading(own: false))
             try comparison.add(layers)

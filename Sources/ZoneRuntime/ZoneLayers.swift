@@ -44,11 +44,12 @@ struct ZoneLayers {
 
     /// Whether a zone's changes are frozen rather than copied; the one place where that is decided.
     ///
-    /// Not where a copy costs nothing, as a zone with layers copies a file of a lower one before it writes to it. And only
+    /// Not where a copy costs nothing, as a zone with layers copies a file of a lower one before it writes to it. Not where
+    /// the zone's files have a limit, which what is frozen would no longer count against. And only
     /// so many upon one another: each costs a little at every start and look into a directory, and all must go
     /// into the options of one mount, which before Linux 6.8 are a page.
     func freezes(_ definition: ZoneDefinition, in folder: borrowing Descriptor) throws(ZoneError) -> Bool {
-        if folder.sharesBlocks { return false }
+        if definition.storage != nil || folder.sharesBlocks { return false }
         let most = KernelVersion.running >= KernelVersion(6, 8) ? 32 : 8
         return try store.bases(of: definition).all.count < most
     }
@@ -225,7 +226,8 @@ struct ZoneLayers {
         switch user {
         case .snapshot: return false
         case .zone:
-            guard var definition = try store.definition(of: claim.name) else { return false }
+            // With a limit, its files are in another file system, or count apart.
+            guard var definition = try store.definition(of: claim.name), definition.storage == nil else { return false }
             let isFolded = try attempting("fold layers of zone \(claim.name)") { () throws(SystemError) in
                 try claim.persistent.removeTree("work")
                 if (try? claim.persistent.status("upper")) == nil {

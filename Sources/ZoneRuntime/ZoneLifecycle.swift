@@ -38,8 +38,10 @@ public struct ZoneLifecycle: Sendable {
     func check(_ definition: ZoneDefinition, _ image: Image) throws(ZoneError) {
         _ = try attemptingImage { () throws(ImageError) in try store.folders.images.layers(of: image) }
         let zone = definition.name
+        var held = DescriptorBag()
+        let provided = try VolumeMounts(store).provided(definition, &held)
         _ = try SpecBuilder(
-            definition: try VolumeMounts(store).provided(definition), image: image.configuration.config ?? .init(),
+            definition: provided, image: image.configuration.config ?? .init(),
             volatile: store.folders.volatile(zone), persistent: store.folders.persistent(zone),
             cgroupsPath: "/\(store.folders.cgroupParent)/\(zone)", report: { _ in }
         ).spec(windowSize: nil)

@@ -88,6 +88,7 @@ extension ZoneStore {
         try SystemZone.settle(&definition, image, folders.images)
         try definition.addVolumes(of: image)
         definition.nameVolumes()
+        if definition.storage != nil { try StorageMaker(self).make(&definition, in: claim.persistent) }
         try write(definition, in: claim.persistent)
         return definition
     }

@@ -26,6 +26,8 @@ public struct ZoneSettings: Sendable {
         /// Added to those that there are, or in their place.
         public var labels: [String: String] = [:]
         public var restart: RestartPolicy?
+        /// Bytes that the zone's own files may take, 0 for any.
+        public var storage: Int64?
         /// Takes a limit below what is in use, too, where the kernel does.
         public var isForced = false
 
@@ -64,8 +66,11 @@ public struct ZoneSettings: Sendable {
             try definition.refuseContradiction(with: restart)
             definition.restart = restart
         }
-        try replace(
-            former, by: definition, naming: change.limits, isForced: change.isForced, entry, in: claim.persistent)
+        if let storage = change.storage { definition.storage = storage == 0 ? nil : storage }
+        try StorageChange(store).replace(former, by: definition, entry, claim) { (definition) throws(ZoneError) in
+            try replace(
+                former, by: definition, naming: change.limits, isForced: change.isForced, entry, in: claim.persistent)
+        }
         drop(claim)
         // systemd decides about the next start of a zone that is a service.
         if definition.restart != former.restart { try SystemdUnits(store).refresh(definition) }

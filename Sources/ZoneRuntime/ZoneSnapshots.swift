@@ -120,8 +120,14 @@ public struct ZoneSnapshots: Sendable {
         // What would fail at the next start fails now.
         _ = try ZoneLifecycle(store).image(of: definition)
         try ZoneLayers(store).freeze(name, claim, &definition)
-        let changes = store.changes(of: zone, at: name)
-        try PendingRestore.prepare(claim, definition, from: changes, upon: try store.bases(of: definition).all.first)
+        if definition.storage == nil {
+            try PendingRestore.prepare(
+                claim, definition, from: store.changes(of: zone, at: name),
+                upon: try store.bases(of: definition).all.first)
+        } else {
+            try StorageChange(store).decide(
+                definition, filledFrom: store.folders.snapshot(name, of: zone), claim)
+        }
         try PendingRestore.finish(claim.persistent, zone)
         // What has changed since may have been a layer.
         try? ZoneLayers(store).tidy(claim)
@@ -136,7 +142,7 @@ public struct ZoneSnapshots: Sendable {
 enum PendingRestore {
     /// What is decided: `upper` and `definition.json` move out of it, the zone's former changes in, and then it goes.
     static let folder = ".restore"
-    private static let unfinished = ".restore.new"
+    static let unfinished = ".restore.new"
     private static let former = "former"
 
     /// `changes`: the upper layer to copy, if there is one; `base`: the layer that the zone will stand on.
@@ -175,11 +181,13 @@ enum PendingRestore {
         do throws(SystemError) {
             guard exists(folder, in: zone) else { return }
             let decided = try zone.open(folder, [.readOnly, .directory, .noFollow], resolve: .beneath)
-            if exists("upper", in: decided) {
-                if exists("upper", in: zone) {
-                    try check(zn_renameat2(zone.raw, "upper", decided.raw, former, 1), "rename", "upper")
+            let all = ["upper", OwnFiles.projectFolder, OwnFiles.image]
+            if let new = all.first(where: { exists($0, in: decided) }) {
+                for name in all where exists(name, in: zone) {
+                    try check(zn_renameat2(zone.raw, name, decided.raw, "\(former)-\(name)", 1), "rename", name)
                 }
-                try check(zn_renameat2(decided.raw, "upper", zone.raw, "upper", 1), "rename", "upper")
+                // Last: as long as it is here, the others are the former ones.
+                try check(zn_renameat2(decided.raw, new, zone.raw, new, 1), "rename", new)
             }
             // What overlayfs noted there is about the former changes.
             try zone.removeTree("work")
@@ -212,11 +220,12 @@ struct ZoneChanges {
         _ claim: borrowing ZoneStore.Claim, for verb: String, to target: borrowing Descriptor,
         _ policy: CopyPolicy = .exact
     ) throws(ZoneError) {
+        let own = try store.ownFiles(try store.definition(of: claim.name, for: verb), claim)
         try whileFrozen(claim, for: verb) { () throws(ZoneError) in
             do throws(SystemError) {
                 let upper: Descriptor
                 do throws(SystemError) {
-                    upper = try claim.persistent.open("upper", [.path, .directory, .noFollow], resolve: .beneath)
+                    upper = try own.folder.open("upper", [.path, .directory, .noFollow], resolve: .beneath)
                 } catch {
                     // The zone has never run.
                     guard error.errno == .noEntry else { throw error }

@@ -61,7 +61,8 @@ struct ZoneStarter: Sendable {
         _ claim: borrowing ZoneStore.Claim,
         _ circumstances: Circumstances
     ) throws(ZoneError) -> Prepared {
-        let definition = try VolumeMounts(store).provided(definition)
+        var held = DescriptorBag()
+        let definition = try VolumeMounts(store).provided(definition, &held)
         let zone = claim.name
         let folders = store.folders
         let own = try attemptingImage { () throws(ImageError) in try folders.images.layers(of: image) }
@@ -181,10 +182,16 @@ struct ZoneStarter: Sendable {
     ) throws(ZoneError) -> LaunchPlan {
         let folders = store.folders
         var descriptors = DescriptorBag()
-        let overlay = OverlayRoot(layers: layers, store: folders.store, zone: folders.persistent(definition.name))
-        let root = try overlay.prepare(
-            anchor: folders.root, isReadOnly: definition.isReadOnly, isVolatile: definition.autoRemove,
-            in: persistent, &descriptors)
+        let place = folders.persistent(definition.name)
+        let overlay = OverlayRoot(layers: layers, store: folders.store, zone: place)
+        let root: RootPlan
+        if let limit = definition.storageLimit {
+            root = try overlay.prepare(definition, limit, at: place, anchor: folders.root, in: persistent, &descriptors)
+        } else {
+            root = try overlay.prepare(
+                anchor: folders.root, isReadOnly: definition.isReadOnly, isVolatile: definition.autoRemove,
+                in: persistent, &descriptors)
+        }
         var plan = try PlanBuilder(spec: spec).plan(
             root: root, cgroups: groups, seccomp: try seccompProgram(definition, spec), descriptors: descriptors)
         plan.process.createsWorkingDirectory = true

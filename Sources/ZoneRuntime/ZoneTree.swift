@@ -75,12 +75,20 @@ struct ZoneTree: ~Copyable {
             throw ZoneError(.notPermitted, "\(verb): the root of zone \(zone) is read-only, as --read-only wants it")
         }
         let overlay = try store.overlay(of: definition)
-        let binds = SpecBuilder.ordered(try VolumeMounts(store).provided(definition).mounts.filter(\.isBind))
-        do throws(SystemError) {
-            let root = writes ? try overlay.mountForChanges(in: claim.persistent) : try overlay.mountForReading()
-            guard let root else {
+        var held = DescriptorBag()
+        let provided = try VolumeMounts(store).provided(definition, &held)
+        let binds = SpecBuilder.ordered(provided.mounts.filter(\.isBind))
+        let own = try store.ownFiles(definition, claim)
+        let attempt = "\(verb): mount the root of zone \(zone)"
+        let root = try own.forOverlay { (path) throws(ZoneError) in
+            try attempting(attempt) { () throws(SystemError) in
+                let overlay = overlay.with(own: path)
+                let root = writes ? try overlay.mountForChanges(in: own.folder) : try overlay.mountForReading()
+                if let root { return root }
                 throw SystemError("mount overlay", "this kernel does it only for a zone that starts", .notSupported)
             }
+        }
+        do throws(SystemError) {
             if binds.isEmpty { return ZoneTree(zone, root: root, claim: claim) }
             let mounts = try MountCopy.enter()
             // Over the zone's own folder, which nobody needs here any more, and in this process's view alone.
@@ -89,7 +97,7 @@ struct ZoneTree: ~Copyable {
             for bind in binds { try attach(bind, root, writes: writes) }
             return ZoneTree(zone, root: root, mounts: mounts, claim: claim)
         } catch {
-            throw ZoneError("\(verb): mount the root of zone \(zone)", error)
+            throw ZoneError(attempt, error)
         }
     }
 

@@ -136,10 +136,12 @@ public struct ZoneUpdates: Sendable {
         let bases = try store.bases(of: definition).all
         let old = try overlay(before, zone)
         let new = try overlay(image, zone)
+        let own = try store.limitedFiles(definition)
         do throws(SystemError) {
             var comparison = BaseComparison(
                 old: try old.mountForReading(own: false), new: try new.mountForReading(own: false))
-            try comparison.add(try LayerFolder.open(["\(store.folders.persistent(zone))/upper"] + bases))
+            let upper = "\(OwnFiles.path(of: own) ?? store.folders.persistent(zone))/upper"
+            try comparison.add(try LayerFolder.open([upper] + bases))
             return comparison.kept
         } catch {
             throw ZoneError("compare the changes of zone \(zone) with its new image", error)
@@ -164,7 +166,8 @@ public struct ZoneUpdates: Sendable {
         // Read again: it may have been changed before we had the lock.
         let next = try moved(try store.definition(of: zone, for: verb), to: image)
         // What overlayfs noted there is about the old layers.
-        try attempting("move zone \(zone)") { () throws(SystemError) in try claim.persistent.removeTree("work") }
+        let own = try store.ownFiles(next, claim)
+        try attempting("move zone \(zone)") { () throws(SystemError) in try own.folder.removeTree("work") }
         var failure: ZoneError?
         try attemptingImage { () throws(ImageError) in
             // A removal beside this looks at the definitions when it has the store again.

@@ -53,6 +53,16 @@ def parent_name(root):
     return f"zonectl-{(digest ^ digest >> 32) % (1 << 32):08x}"
 
 
+def loops():
+    """Loop devices that have a file, with its path, as long as anybody has them open."""
+    found = []
+    for path in glob.glob("/sys/block/loop*/loop/backing_file"):
+        text = read(path).strip()
+        if text:
+            found.append(("/dev/" + path.split("/")[3], text))
+    return found
+
+
 def _links():
     return set(os.listdir("/sys/class/net"))
 
@@ -85,6 +95,8 @@ class LeakCheck:
     def find(self):
         """Names everything that is left, after giving what is just ending a moment to end."""
         until(lambda: not self._processes(), seconds=1)
+        # A device goes a moment after the zone that had it mounted.
+        until(lambda: not self._loops(), seconds=2)
         return [sentence for sentence, _ in self._all()]
 
     def clean(self):
@@ -108,7 +120,9 @@ class LeakCheck:
         return [path for path in paths if os.path.isdir(path)]
 
     def _all(self):
-        return [*self._processes(), *self._groups(), *self._mounts(), *self._network(), *self._files()]
+        return [
+            *self._processes(), *self._groups(), *self._mounts(), *self._loops(), *self._network(), *self._files()
+        ]
 
     @staticmethod
     def _namespace(pid):
@@ -168,6 +182,14 @@ class LeakCheck:
             if self.folder in line:
                 point = line.split(" ")[4]
                 found.append((f"mount on the host: {line}", lambda p=point: subprocess.run(["umount", "-l", p])))
+        return found
+
+    def _loops(self):
+        found = []
+        for device, path in loops():
+            # In a shared store only what has the test's name is the test's.
+            if path.startswith(self.folder) or any(f"{store}/zones/{self.prefix}" in path for store in self.stores):
+                found.append((f"loop device {device} of {path}", lambda d=device: subprocess.run(["losetup", "-d", d])))
         return found
 
     def _network(self):

@@ -221,3 +221,10 @@ def test_snapshots_of_stopped_zones(users):
         assert seen(users, name) == states[number]
     users.run("snapshot", "rm", name, "s0", "s1", "s2").ok()
     assert seen(users, name) == states[1] and "D /bin/vi" in users.run("diff", name).ok().lines
+
+
+def test_storage_is_refused_by_name(users):
+    users.run("create", "--storage", "32M", "--name", users.name(), "busybox").fails(125, "--storage", "ordinary user")
+    assert users.status(users.name()) is None
+    users.run("volume", "create", "--size", "32M", "data").fails(125, "--size", "ordinary user")
+    assert users.run("volume", "ls", "-q").ok().stdout == ""

@@ -9,6 +9,7 @@
 
 #include "Attributes.h"
 #include "Probe.h"
+#include "Storage.h"
 
 #include <fcntl.h>
 #include <linux/kvm.h>

@@ -12,7 +12,7 @@ enum CommandTable {
         AttachCommand.command,
         WaitCommand.command, RenameCommand.command, RemoveCommand.command,
         ListCommand.command, PsCommand.command, InspectCommand.command, DiffCommand.command, SetCommand.command,
-        LogsCommand.command,
+        UsageCommand.command, LogsCommand.command,
         EventsCommand.command, StatsCommand.command, TopCommand.command, MetricsCommand.command,
         SnapshotCreateCommand.command, SnapshotListCommand.command, SnapshotRestoreCommand.command,
         SnapshotRemoveCommand.command, CloneCommand.command, CommitCommand.command,

@@ -37,6 +37,9 @@ enum RunCommand {
     static let logOption = Option.list("log-opt", nil, "NAME=VALUE", "max-size=10m, max-file=3 of the log's files")
     static let network = Option.value("network", nil, "none|host", "Network: a loopback of its own, or the host's")
 
+    static let storage = Option.value(
+        "storage", nil, "SIZE", "How much the zone's own files may take, such as 2G (0: any)")
+
     static let proc = Option.value(
         "proc", nil, "auto|zone|host", "Whose memory and CPUs /proc shows (auto: the zone's where LXCFS is mounted)")
 
@@ -47,7 +50,7 @@ enum RunCommand {
         [
             interactive, terminal, remove, name, hostname, environment, environmentFile, workingDirectory, user, volume,
             mount, tmpfs, readOnly, addCapability, dropCapability, security, limit, sysctl, device, usesInit,
-            entrypoint, label, logDriver, logOption, network, proc,
+            entrypoint, label, logDriver, logOption, network, proc, storage,
         ] + ResourceOptions.all + SupervisionOptions.all + SystemOptions.all + PullOptions.forRun
 
     static let command = Command(
@@ -130,6 +133,7 @@ enum RunCommand {
         if let text = arguments.value(network) { definition.network = try OptionValue.network(text) }
         definition.resources = try ResourceOptions.change(arguments).applied(to: definition.resources)
         if let text = arguments.value(proc) { definition.procView = try OptionValue.proc(text) }
+        if let text = arguments.value(storage) { definition.storage = try size(text, "--storage").positive }
         definition.addedCapabilities = try mapping(arguments.list(addCapability)) { (text) throws(ZoneError) in
             try OptionValue.capability(text, "--cap-add")
         }
@@ -158,6 +162,16 @@ enum RunCommand {
         return (arguments.flag(interactive), arguments.flag(terminal))
     }
 
+    /// The bytes of a size, 0 for any.
+    static func size(_ text: String, _ option: String) throws(ZoneError) -> Int64 {
+        guard let bytes = ByteSize.parse(text) else {
+            throw ZoneError(
+                .invalid, "\(option) \"\(text)\" is not a size",
+                hint: "give a number with k, M, G or T, such as 2G, or 0 for no limit")
+        }
+        return bytes
+    }
+
     /// The labels of `--label NAME=VALUE`.
     static func labels(_ arguments: Arguments) throws(ZoneError) -> [String: String] {
         var labels: [String: String] = [:]
@@ -179,4 +193,9 @@ enum RunCommand {
         for text in texts { values.append(try parse(text)) }
         return values
     }
+}
+
+extension Int64 {
+    /// `nil` for 0, where that means that nothing is asked for.
+    fileprivate var positive: Int64? { self == 0 ? nil : self }
 }

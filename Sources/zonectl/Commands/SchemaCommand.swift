@@ -57,6 +57,7 @@ enum SchemaCommand {
             ]),
         entry("volume ls", "zonectl volume ls --json", VolumeView.self, isList: true, descriptions: volume),
         entry("volume inspect", "zonectl volume inspect", VolumeView.self, isList: true, descriptions: volume),
+        entry("df", "zonectl df --json", StorageUse.self, isList: true, descriptions: storage),
         entry("image df", "zonectl image df --json", StoreUsage.self, isList: true),
     ]
 
@@ -142,12 +143,20 @@ enum SchemaCommand {
         "change": "added, changed or deleted",
     ]
 
+    private static let storage = [
+        "size": "bytes that were asked for",
+        "used": "bytes that the files take of it",
+        "available": "bytes that are left; less than the rest where an image keeps some for itself",
+    ]
+
     private static let volume = [
         "created": "RFC 3339, UTC",
         "mountpoint": "where the files are on the host",
         "anonymous": "whether nobody has given it a name",
         "snapshotOf": "the volume that it is a snapshot of; not there for other volumes",
         "zones": "zones that have it, running or not",
+        "storage": "bytes that its files may take; not there for a volume without a limit",
+        "storageKind": "project (a quota of the file system) or image (a file system of its own)",
     ]
 
     private static let log = [

@@ -15,8 +15,11 @@ enum SetCommand {
         details: """
             What is not named stays as it is; 0 takes a limit away. All of a change is made, or nothing. A stopped zone gets
             it with its next start.
+
+            --storage only grows. Where the zone has a project quota it does so at once; an image file can be changed while the zone
+            runs only with CAP_SYS_RESOURCE, and a zone gets its first --storage, or loses it (0), only while it is stopped.
             """,
-        options: ResourceOptions.all + [RunCommand.label, SupervisionOptions.restart, force, json],
+        options: ours + [force, json],
         refused: { refused }
     ) { (arguments, context) throws(ZoneError) in
         try refuse(arguments)
@@ -24,9 +27,12 @@ enum SetCommand {
         change.limits = try ResourceOptions.change(arguments)
         change.labels = try RunCommand.labels(arguments)
         change.restart = try arguments.value(SupervisionOptions.restart).map(SupervisionOptions.policy)
+        change.storage = try arguments.value(RunCommand.storage).map { (text) throws(ZoneError) in
+            try RunCommand.size(text, "--storage")
+        }
         change.isForced = arguments.flag(force)
         let settings = ZoneSettings(context.folders)
-        if change.limits == LimitChange(), change.labels.isEmpty, change.restart == nil {
+        if change.limits == LimitChange(), change.labels.isEmpty, change.restart == nil, change.storage == nil {
             return try show(settings, arguments)
         }
         if arguments.flag(json) {
@@ -37,9 +43,12 @@ enum SetCommand {
         }.exitCode
     }
 
+    /// What it shares with `run`.
+    private static let ours =
+        ResourceOptions.all + [RunCommand.label, SupervisionOptions.restart, RunCommand.storage]
+
     private static let refused = RunCommand.command.options.filter { option in
-        let isOurs = ResourceOptions.all + [RunCommand.label, SupervisionOptions.restart]
-        return !isOurs.contains { $0.name == option.name }
+        !ours.contains { $0.name == option.name }
     }
 
     /// Says of the options of `run` that a zone is made with for good why they are none of ours.
@@ -48,7 +57,7 @@ enum SetCommand {
         throw ZoneError(
             .invalid, "set: --\(option.name) takes effect only when a zone is made",
             hint:
-                "limits, labels and the restart policy can be changed; for another --\(option.name) make a new zone with 'zonectl run'"
+                "limits, labels, --storage and the restart policy can be changed; for another --\(option.name) make a new zone with 'zonectl run'"
         )
     }
 

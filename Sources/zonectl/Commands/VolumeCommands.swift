@@ -7,6 +7,7 @@ import ZoneRuntime
 /// `zonectl volume create [VOLUME]`
 enum VolumeCreateCommand {
     static let label = Option.list("label", "l", "NAME=VALUE", "Note something on the volume")
+    static let size = Option.value("size", nil, "SIZE", "How much its files may take, such as 1G (0: any)")
 
     static let command = Command(
         names: ["volume create"], group: .volumes, operands: "[VOLUME]", summary: "Make a volume",
@@ -19,13 +20,16 @@ enum VolumeCreateCommand {
             zonectl volume create data
             zonectl run -d --name db -v data:/var/lib/db postgres
             """,
-        options: [label]
+        options: [label, size]
     ) { (arguments, context) throws(ZoneError) in
         guard arguments.operands.count <= 1 else {
             throw ZoneError(.invalid, "volume create takes one name", hint: "zonectl volume create data")
         }
+        let bytes = try arguments.value(size).map { (text) throws(ZoneError) in
+            try RunCommand.size(text, "--size")
+        }
         let name = try VolumeStore(context.folders).create(
-            arguments.operands.first, labels: try RunCommand.labels(arguments))
+            arguments.operands.first, labels: try RunCommand.labels(arguments), size: bytes == 0 ? nil : bytes)
         try Output.write(name + "\n")
         return 0
     }
@@ -135,6 +139,8 @@ struct VolumeView: JSONRecord {
     var isAnonymous = false
     var snapshotOf: String?
     var zones: [String] = []
+    var storage: Int64?
+    var storageKind: StorageKind?
 
     init() {}
 
@@ -146,6 +152,8 @@ struct VolumeView: JSONRecord {
         isAnonymous = volume.isAnonymous
         snapshotOf = volume.snapshotOf
         zones = users[volume.name] ?? []
+        storage = volume.storage
+        storageKind = volume.storageKind
     }
 
     mutating func visit(_ visitor: inout some FieldVisitor) throws(JSONError) {
@@ -156,5 +164,7 @@ struct VolumeView: JSONRecord {
         try visitor.required("anonymous", &isAnonymous)
         try visitor.field("snapshotOf", &snapshotOf)
         try visitor.required("zones", &zones)
+        try visitor.field("storage", &storage)
+        try visitor.field("storageKind", &storageKind)
     }
 }

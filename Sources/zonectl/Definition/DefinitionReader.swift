@@ -51,6 +51,8 @@ struct DefinitionReader {
             plain.append(JSON.Member(name, try DefinitionReader.capabilities(value, name)))
         case "stopTimeout":
             plain.append(JSON.Member(name, try DefinitionReader.time(value, [.name(name)], thousandths: 1000)))
+        case "storage":
+            plain.append(JSON.Member(name, try DefinitionReader.size(value, name)))
         case "type" where value == .string("vm"):
             throw DefinitionFault([.name(name)], "virtual machines are not supported yet", hint: "there is container")
         default: plain.append(member)
@@ -152,6 +154,15 @@ struct DefinitionReader {
             let text: String = try DefinitionReader.value(element, place)
             definition.mounts.append(try DefinitionReader.option(text, place, MountValue.tmpfs))
         }
+    }
+
+    /// A size as a text, in bytes.
+    private static func size(_ value: JSON, _ name: String) throws(DefinitionFault) -> JSON {
+        guard case .string(let text) = value else { return value }
+        guard let bytes = ByteSize.parse(text) else {
+            throw DefinitionFault([.name(name)], "\"\(text)\" is not a size", hint: "such as \"2G\"")
+        }
+        return .number(String(bytes))
     }
 
     /// A list of `NAME=VALUE`, or an object.
