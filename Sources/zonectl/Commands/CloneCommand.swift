@@ -17,7 +17,7 @@ enum CloneCommand {
         details: """
             The new zone is stopped; its settings are the other's. A full clone is independent of the other zone, as virsh's
             and incus's copies are. A linked clone stands on a snapshot, which is made if none is named. As long as it is there,
-            neither that snapshot nor the zone can be removed or renamed. Without --full and --linked it is the one that takes
+            neither that snapshot nor the zone can be removed or renamed. Unless one is asked for, it is the one that takes
             as long for a large zone as for a small one: full where the store's file system can share blocks (btrfs, xfs), else
             linked. The new zone's name is printed.
             """,
