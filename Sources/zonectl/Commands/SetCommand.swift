@@ -16,8 +16,8 @@ enum SetCommand {
             What is not named stays as it is; 0 takes a limit away. All of a change is made, or nothing. A stopped zone gets
             it with its next start.
 
-            --storage only grows. Where the zone has a project quota it does so at once; an image file can be changed while the zone
-            runs only with CAP_SYS_RESOURCE, and a zone gets its first --storage, or loses it (0), only while it is stopped.
+            What a zone's own files may take only grows. Where it has a project quota that is so at once; an image file grows while
+            the zone runs only with CAP_SYS_RESOURCE. A first limit, or none any more, a zone gets only while it is stopped.
             """,
         options: ours + [force, json],
         refused: { refused }
