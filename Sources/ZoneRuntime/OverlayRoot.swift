@@ -1,6 +1,8 @@
 // SPDX-License-Identifier: Apache-2.0
 // SPDX-FileCopyrightText: ZoneRuntime authors
 
+import CLinux
+import Glibc
 import LinuxSystem
 import Namespaces
 
@@ -31,11 +33,7 @@ struct OverlayRoot {
         in folder: borrowing Descriptor,
         _ descriptors: inout DescriptorBag
     ) throws(ZoneError) -> RootPlan {
-        do throws(SystemError) {
-            // There already where the zone ran before.
-            try folder.ensureDirectory("upper", mode: 0o755)
-            try folder.ensureDirectory("work", mode: 0o700)
-        } catch {
+        do throws(SystemError) { try makeFolders(in: folder) } catch {
             throw ZoneError("make the folders of the zone's changes", error)
         }
         do throws(SystemError) {
@@ -54,9 +52,26 @@ struct OverlayRoot {
     /// Mounts the zone's root, detached, for `zonectl` itself to write to while the zone does not run. `nil`: this kernel
     /// can only mount it for a child.
     func mountForChanges(in folder: borrowing Descriptor) throws(SystemError) -> Descriptor? {
-        try folder.ensureDirectory("upper", mode: 0o755)
-        try folder.ensureDirectory("work", mode: 0o700)
+        try makeFolders(in: folder)
         return try mountOrMakeSkeleton(false, in: folder)
+    }
+
+    /// There already where the zone ran before. The owner and mode of `upper` are those of the zone's root: they are the
+    /// image's at first.
+    private func makeFolders(in folder: borrowing Descriptor) throws(SystemError) {
+        let mode: mode_t = 0o755
+        let result = zn_mkdirat(folder.raw, "upper", mode)
+        if result != -EEXIST {
+            try check(result, "mkdir", "upper")
+            if let layer = layers.first {
+                let root = try FileStatus.of(layer)
+                if root.uid != 0 || root.gid != 0 {
+                    try check(zn_fchownat(folder.raw, "upper", root.uid, root.gid, 0), "chown", "upper")
+                }
+                if root.mode != mode { try check(zn_fchmodat(folder.raw, "upper", root.mode), "chmod", "upper") }
+            }
+        }
+        try folder.ensureDirectory("work", mode: 0o700)
     }
 
     /// Mounts what the zone sees, detached and with nothing to write to: the zone's own changes are one more layer. Without

@@ -108,6 +108,20 @@ def test_layers_with_whiteouts(plain_host, busybox, test_folder):
     result.check("new" in words and not {"a", "old", "gone", ".wh.a"} & set(words), "the whiteouts have no effect")
 
 
+def test_the_root_is_the_images(plain_host, busybox, test_folder):
+    root = layouts.entry("./", kind=tarfile.DIRTYPE, mode=0o1711, uid=5, gid=6)
+    layout = layouts.Layout(test_folder / "layout")
+    layout.image("own", [layouts.archive([root, *layouts.rootfs(busybox)]), layouts.archive([layouts.entry("x", "1")])])
+    plain_host.import_image(layout.path).exits(0)
+    plain_host.run("run", "--rm", "own", "stat", "-c", "%a %u %g", "/").ok(stdout="1711 5 6\n")
+    # What the zone makes of it stays.
+    name = plain_host.name()
+    plain_host.defer(plain_host.remove, name)
+    plain_host.run("run", "--name", name, "own", "sh", "-c", "chmod 755 /; chown 0:7 /").ok()
+    plain_host.run("commit", name, "changed").ok()
+    plain_host.run("run", "--rm", "changed", "stat", "-c", "%a %u %g", "/").ok(stdout="755 0 7\n")
+
+
 def test_layer_order(plain_host, busybox, test_folder):
     stack = [layouts.archive(layouts.rootfs(busybox))] + [
         layouts.archive([layouts.entry("n", f"{n}\n")]) for n in range(12)
