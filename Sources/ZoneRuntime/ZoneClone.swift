@@ -36,11 +36,13 @@ public struct ZoneClone: Sendable {
         let name = claim.name
         var rollback = Rollback()
         rollback.add { [store] in try? store.eraseInterrupted(name) }
+        // By the first zone's name: its layers are its own.
+        let bases = try store.bases(of: definition).all
+        let links =
+            if let isLinked { isLinked } else { try ZoneLayers(store).freezes(definition, in: origin.persistent) }
         try StorageMaker(store).make(&definition, in: claim.persistent)
         definition.name = name
         let own = try store.ownFiles(definition, claim)
-        let links =
-            if let isLinked { isLinked } else { try ZoneLayers(store).freezes(definition, in: origin.persistent) }
         if links {
             let base: String
             if let snapshot {
@@ -58,7 +60,7 @@ public struct ZoneClone: Sendable {
             }
         } else {
             // What a linked clone stands on becomes the new zone's own.
-            var layers = Array(try store.bases(of: definition).all.reversed())
+            var layers = Array(bases.reversed())
             if let snapshot, let changes = store.changes(of: zone, at: snapshot) { layers.append(changes) }
             var policy = CopyPolicy.exact
             for layer in layers {

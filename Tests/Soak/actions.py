@@ -7,22 +7,12 @@ import os
 import signal
 import time
 
+import files
 from leaks import alive, read, until
-from model import ALIVE, POLICIES, PROGRAM, Violation, lost_lines
+from model import ALIVE, POLICIES, PROGRAM, expect, lost_lines, status_of
 
 # Seconds. Long, as the machine may be busy; what is in order is seen at once.
 PATIENCE = 40
-
-
-def expect(condition, sentence):
-    if not condition:
-        raise Violation(sentence)
-
-
-def status_of(driver, zone):
-    found = driver.listed().get(zone.name)
-    expect(found, "is not listed")
-    return found["status"]
 
 
 def becomes(driver, zone, *statuses):
@@ -437,4 +427,5 @@ ACTIONS = {
     "pause": (pause, 5), "resume": (resume, 3), "rename": (rename, 4), "set": (change, 5), "rm": (remove, 4),
     "quit": (quit_by_itself, 6), "kill zone": (kill_zone, 6), "kill keeper": (kill_keeper, 6),
     "kill both": (kill_both, 2), "sick": (make_sick, 3), "kill zonectl": (interrupt, 5), "quarrel": (quarrel, 3),
+    **files.ACTIONS,
 }

@@ -30,6 +30,17 @@ class Violation(Exception):
     """Something that must hold does not."""
 
 
+def expect(condition, sentence):
+    if not condition:
+        raise Violation(sentence)
+
+
+def status_of(driver, zone):
+    found = driver.listed().get(zone.name)
+    expect(found, "is not listed")
+    return found["status"]
+
+
 class Driver:
     """Calls zonectl."""
 
@@ -94,6 +105,8 @@ class Zone:
         self.interruptions = 0
         # Whether a `stop` that was itself killed, or quarrelled with others, may have sent its signal to what runs.
         self.may_end = False
+        # What its files hold that the soak has written, and what they held at each of its snapshots.
+        self.files, self.snapshots = {}, {}
 
     def new_name(self):
         self.generation += 1

@@ -1,8 +1,8 @@
 #!/usr/bin/python3
 # SPDX-License-Identifier: Apache-2.0
 # SPDX-FileCopyrightText: ZoneRuntime authors
-"""Zones under random use: started, stopped, renamed, changed, paused, removed, and their processes, keepers and zonectl
-itself killed at any moment.
+"""Zones under random use: started, stopped, renamed, changed, paused, copied, restored, removed; and their processes, keepers
+and zonectl itself killed at any moment.
 
     soak.py [--minutes M] [--zones N] [--workers N] [--seed S]
 
