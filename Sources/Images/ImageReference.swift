@@ -140,10 +140,11 @@ enum ImageReference: Equatable {
 
     private static func isHost(_ text: Bytes) -> Bool {
         let parts = text.split(separator: UInt8(ascii: ":"), omittingEmptySubsequences: false)
-        guard let host = parts.first, parts.count <= 2 else { return false }
+        // RFC 1035: 255 bytes at most, as it is written in packets.
+        guard let host = parts.first, host.count <= 253, parts.count <= 2 else { return false }
         if parts.count == 2, UInt16(Substring(parts[1])) == nil { return false }
         return host.split(separator: UInt8(ascii: "."), omittingEmptySubsequences: false).allSatisfy { label in
-            label.first != UInt8(ascii: "-") && label.last != UInt8(ascii: "-") && !label.isEmpty
+            label.first != UInt8(ascii: "-") && label.last != UInt8(ascii: "-") && (1...63).contains(label.count)
                 && label.allSatisfy { isLower($0) || isUpper($0) || isDigit($0) || $0 == UInt8(ascii: "-") }
         }
     }

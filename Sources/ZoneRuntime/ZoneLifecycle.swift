@@ -113,7 +113,7 @@ public struct ZoneLifecycle: Sendable {
         let entry = store.entry(zone)
         guard let definition = try store.definition(of: zone) else {
             throw ZoneError(
-                .wrongState, "start: the making of zone \(zone) was interrupted",
+                .wrongState, "start: the making or removal of zone \(zone) was interrupted",
                 hint: "'zonectl rm -f \(zone)' removes what there is of it")
         }
         switch entry.state {

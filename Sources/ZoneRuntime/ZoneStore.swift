@@ -351,7 +351,10 @@ public struct ZoneStore: Sendable {
 
     private func erasePersistent(_ name: String) throws(ZoneError) {
         try attempting("remove zone \(name)") { () throws(SystemError) in
-            if let zones = try openIfThere(folders.zones) { try zones.removeTree(name) }
+            guard let zones = try openIfThere(folders.zones) else { return }
+            // What it is goes first: half of its files must not be taken for a zone when this process is killed.
+            try? zones.remove("\(name)/definition.json")
+            try zones.removeTree(name)
         }
     }
 

@@ -68,7 +68,7 @@ struct ZoneTree: ~Copyable {
         let zone = claim.name
         guard let definition = try store.definition(of: zone) else {
             throw ZoneError(
-                .wrongState, "\(verb): the making of zone \(zone) was interrupted",
+                .wrongState, "\(verb): the making or removal of zone \(zone) was interrupted",
                 hint: "'zonectl rm -f \(zone)' removes what there is of it")
         }
         if writes, definition.isReadOnly {

@@ -40,6 +40,7 @@ struct ImageReferenceTests {
             "a___b", "-a",
             "a-", "_a", "../etc", "docker.io/", "localhost/", "x:y/z", "bad_host.io/a", "a.io:99999/b", "a:.tag", "ä",
             "a\u{1b}[31m", "localhost/quay.io/a", "docker.io/localhost/a", "docker.io/a:1/b",
+            String(repeating: "a", count: 64) + ".io/a", String(repeating: "abcdefg.", count: 32) + "io/a",
             String(repeating: "a", count: 256), "a:" + String(repeating: "t", count: 129), "busybox@sha256:12",
         ])
     func refuses(_ text: String) {

@@ -15,10 +15,15 @@ MOST_SNAPSHOTS = 4
 numbers = itertools.count()
 
 
+def is_between(error):
+    """Whether a verb was refused as the zone is between its end and its next start."""
+    return any(words in error for words in ("about to be started again", "has just ended", "is just being created"))
+
+
 def succeeds(driver, *words):
-    """Whether a verb worked; the only reason not to is a zone between its end and its next start."""
+    """Whether a verb worked; there is one reason only not to."""
     status, _, error = driver.call(*words)
-    expect(status == 0 or "about to be started again" in error or "has just ended" in error, f"{words[0]}: {error}")
+    expect(status == 0 or is_between(error), f"{words[0]}: {error}")
     return status == 0
 
 
@@ -31,7 +36,7 @@ def contents(driver, name):
         if status == 0:
             found[path] = place.read_text()
             place.unlink()
-        elif "about to be started again" in error or "has just ended" in error:
+        elif is_between(error):
             return None
         else:
             expect("no such file" in error.lower(), f"cp out of {name}: {error}")
