@@ -21,8 +21,9 @@ public struct ZoneControl: Sendable {
         let process = try entry.state.livingProcess(for: "kill", of: entry.name)
         // Who kills a zone does not want it back at once.
         if signal == SIGKILL { try noteStop(entry) }
-        try send(signal, to: process, of: entry.name)
+        // Before what follows from it.
         EventLog(store.folders).record(.kill, zone: entry.name, ["signal": String(signal)])
+        try send(signal, to: process, of: entry.name)
     }
 
     /// Tells a detached zone's keeper, and the next boot, that the zone is not to be started again.

@@ -381,8 +381,10 @@ def test_id_mapped(host):
     host.zone("true", "-v", f"{path}:/v:idmap=uids=1").fails(125, "idmap")
 
 
-def test_volumes_of_an_image(host, busybox, test_folder):
+def test_volumes_of_an_image(own_store, busybox, test_folder):
     """Its VOLUME lines: each gets a volume without a name, unless something is mounted there."""
+    host = own_store
+    host.defer(check_and_clean, host)
     layer = layouts.archive(layouts.rootfs(busybox, layouts.folder("data", 0o750), layouts.entry("data/seed", "of the image")))
 
     def made(name, **wanted):
@@ -402,7 +404,7 @@ def test_volumes_of_an_image(host, busybox, test_folder):
     document = document[0] if isinstance(document, list) else document
     document["mounts"] = [mount for mount in document["mounts"] if "/new/deep" != (
         mount if isinstance(mount, str) else mount["destination"])]
-    host.run("apply", "-f", host.path("same.json", json.dumps(document))).ok(stdout=f"{name} unchanged\n")
+    host.run("apply", "-f", host.path("same.json", json.dumps(document))).ok(stdout=f"{name}: unchanged\n")
     assert sorted(volumes(host)) == sorted([own, "mine"])
     host.run("rm", "-f", "-v", name).ok()
     assert list(volumes(host)) == ["mine"]
