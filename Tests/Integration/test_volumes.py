@@ -411,4 +411,4 @@ def test_volumes_of_an_image(own_store, busybox, test_folder):
     made("odd", paths=["../etc"])
     host.run("run", "--rm", "odd", "true").fails(125, "odd", "../etc", "not an absolute path")
     made("proc", paths=["/proc/x"])
-    host.run("create", "proc").fails(125, "proc", "/proc/x")
+    host.run("create", "proc", "true").fails(125, "proc", "/proc/x")
