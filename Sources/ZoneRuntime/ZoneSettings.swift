@@ -121,7 +121,8 @@ public struct ZoneSettings: Sendable {
     private func definition(_ name: String) throws(ZoneError) -> ZoneDefinition {
         if let definition = try store.definition(of: name) { return definition }
         throw ZoneError(
-            .wrongState, "set: the making or removal of zone \(name) was interrupted", hint: "'zonectl rm -f \(name)' removes it")
+            .wrongState, "set: the making or removal of zone \(name) was interrupted",
+            hint: "'zonectl rm -f \(name)' removes it")
     }
 
     private func refuseBundle(_ entry: ZoneStore.Entry) throws(ZoneError) {

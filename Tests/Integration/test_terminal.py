@@ -122,11 +122,15 @@ def test_job_control(shell):
     shell.line("bg")
     shell.prompt()
     assert "Running" in shell.ask("jobs"), shell
-    shell.line("fg")
-    shell.expect("sleep 1003\r\n")
-    shell.send(CTRL_C)
-    shell.prompt()
-    assert shell.ask("jobs") == "", shell
+    # The shell names the job before it gives it the terminal: what is typed in between is the shell's own.
+    for _ in range(3):
+        shell.line("fg")
+        shell.expect("sleep 1003\r\n")
+        shell.send(CTRL_C)
+        shell.prompt()
+        if (left := shell.ask("jobs")) == "":
+            break
+    assert left == "", shell
     assert "job control turned off" not in shell.screen, shell
     leave(shell)
 
