@@ -44,12 +44,22 @@ struct StorageLimit: Sendable, Equatable {
     }
 }
 
-extension ZoneDefinition {
+/// What notes the limit of its files: members of a document.
+protocol StorageLimited {
+    var storage: Int64? { get set }
+    var storageKind: StorageKind? { get set }
+    var storageProject: Int64? { get set }
+}
+
+extension ZoneDefinition: StorageLimited {}
+extension Volume: StorageLimited {}
+
+extension StorageLimited {
     var storageLimit: StorageLimit? {
         get {
             guard let storage, let storageKind else { return nil }
             return StorageLimit(
-                size: storage, kind: storageKind, project: storageProject.map { UInt32(truncatingIfNeeded: $0) })
+                size: storage, kind: storageKind, project: storageProject.flatMap { UInt32(exactly: $0) })
         }
         set {
             storage = newValue?.size

@@ -37,19 +37,6 @@ public struct Volume: JSONRecord, Sendable, Equatable {
         try visitor.field("storageProject", &storageProject)
     }
 
-    var storageLimit: StorageLimit? {
-        get {
-            guard let storage, let storageKind else { return nil }
-            return StorageLimit(
-                size: storage, kind: storageKind, project: storageProject.map { UInt32(truncatingIfNeeded: $0) })
-        }
-        set {
-            storage = newValue?.size
-            storageKind = newValue?.kind
-            storageProject = newValue?.project.map { Int64($0) }
-        }
-    }
-
     /// A name for a volume that nobody gives one: 128 random bits.
     static func madeUpName() -> String {
         (0..<2).map { _ in
