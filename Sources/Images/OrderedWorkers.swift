@@ -90,7 +90,14 @@ struct OrderedWorkers: ~Copyable {
             guard getppid() == parent else { _exit(1) }
             _exit(work(number, Line(number: number, reports: reports.writer.raw, turn: turn.reader.raw)) ? 0 : 1)
         }
-        workers.append(OwnedWorker(Worker(process: try ProcessHandle(pid: pid), turn: turn)))
+        do throws(SystemError) {
+            workers.append(OwnedWorker(Worker(process: try ProcessHandle(pid: pid), turn: turn)))
+        } catch {
+            // It must not go on writing while its piece is done again.
+            _ = kill(pid, SIGKILL)
+            _ = waitpid(pid, nil, 0)
+            throw error
+        }
         busy += 1
         if workers.count == 1 { giveTurn() }
     }
