@@ -47,13 +47,10 @@ public struct ChangesArchive: ~Copyable {
         index.manifests.append(descriptor)
     }
 
-    /// Adds an overlay's upper layer; `whileStill` calls what it is given while nothing changes that. Returns its digest.
+    /// Adds a layer of changes; `whileStill` calls what it is given while nothing changes that. Returns its digest.
     public mutating func add(
         changes folder: String, whileStill: (() throws(ImageError) -> Void) throws(ImageError) -> Void
     ) throws(ImageError) -> Digest {
-        let upper = try attempting("read the changes") { () throws(SystemError) in
-            try Descriptor.open(folder, [.path, .directory, .noFollow])
-        }
         // A member's name is its digest, which is known at its end: it is written apart first.
         spool.rewind()
         try attempting("write to the store") { () throws(SystemError) in
@@ -62,7 +59,10 @@ public struct ChangesArchive: ~Copyable {
         var made: (digest: Digest, size: Int64)?
         let raw = spool.raw
         try whileStill { () throws(ImageError) in
-            var archiver = try TreeArchiver(layerTo: raw)
+            let upper = try attempting("read the changes") { () throws(SystemError) in
+                try Descriptor.open(folder, [.path, .directory, .noFollow])
+            }
+            var archiver = try TreeArchiver(layerTo: raw, store.marks)
             try archiver.add(upper, as: ".")
             made = try archiver.finishLayer()
         }
@@ -206,7 +206,7 @@ public struct ChangesReader: ~Copyable {
                 let place = "\(StoreTransaction.staging)/\(staged)"
                 if number == 0 {
                     // The first is as good as it is; what lies upon it is put into it.
-                    let moved = zn_renameat2(transaction.layers.raw, place, folder.raw, name, 1)
+                    let moved = renameToNew(transaction.layers.raw, place, folder.raw, name)
                     if moved == -Errno.crossDevice.rawValue {
                         // A file system of the folder's own, or a quota.
                         try ChangesReader.copy(place, in: transaction.layers, to: folder, name, .exact)
@@ -214,7 +214,7 @@ public struct ChangesReader: ~Copyable {
                         try check(moved, "rename", name)
                     }
                 } else {
-                    try ChangesReader.copy(place, in: transaction.layers, to: folder, name, .layer)
+                    try ChangesReader.copy(place, in: transaction.layers, to: folder, name, .layer(transaction.marks))
                 }
                 let made = try folder.open(name, [.readOnly, .directory, .noFollow], resolve: .beneath)
                 if number == 0 { below.insert(LayerDirectory.Handle(made), at: 0) }

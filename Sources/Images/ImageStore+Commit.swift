@@ -100,7 +100,7 @@ extension StoreTransaction {
             try Descriptor.open(folder, [.path, .directory, .noFollow])
         }
         let file = try stage("layer")
-        var archiver = try TreeArchiver(layerTo: file.raw)
+        var archiver = try TreeArchiver(layerTo: file.raw, marks)
         try archiver.add(upper, as: ".")
         let (digest, size) = try archiver.finishLayer()
         try adopt("layer", as: digest)

@@ -81,7 +81,7 @@ final class LowerLayers {
 
     /// Whether a whiteout of this name would hide anything. A needless one would be listed as an odd file.
     func contains(_ path: LayerPath) -> Bool {
-        look(path).map { !$0.isWhiteout } ?? false
+        look(path).map { !LayerMarks.isWhiteout($0) } ?? false
     }
 
     /// The root of the topmost of them.
@@ -92,8 +92,8 @@ final class LowerLayers {
         look(path).flatMap { $0.kind == .directory ? $0 : nil }
     }
 
-    /// What the topmost layer that has this name has there. Opaque directories in between are not looked for: at worst
-    /// a whiteout is made that hides nothing.
+    /// What the topmost layer that has this name has there. Opaque directories in between, and marks that are names, are not
+    /// looked for: at worst a whiteout is made that hides nothing.
     private func look(_ path: LayerPath) -> FileStatus? {
         let flags = UInt64(OpenFlags([.path, .noFollow, .closeOnExec]).rawValue)
         let resolve = ResolveFlags([.beneath, .noMagicLinks])

@@ -13,6 +13,7 @@ struct LayerWriter: ~Copyable {
     let layer: LayerDirectory
     /// Whether the layer lies on no other.
     private let isLowest: Bool
+    private let marks: LayerMarks
     private let limits: UnpackLimits
     /// Set at the end, as every member made in a directory changes its time.
     private var directoryTimes: [[CChar]: TarEntry.Time] = [:]
@@ -24,9 +25,10 @@ struct LayerWriter: ~Copyable {
     /// Whether the layer lists its own root.
     private var hasRoot = false
 
-    init(_ layer: LayerDirectory, isLowest: Bool, limits: UnpackLimits) {
+    init(_ layer: LayerDirectory, isLowest: Bool, _ marks: LayerMarks, limits: UnpackLimits) {
         self.layer = layer
         self.isLowest = isLowest
+        self.marks = marks
         self.limits = limits
     }
 
@@ -217,15 +219,16 @@ struct LayerWriter: ~Copyable {
     private mutating func hide(_ path: LayerPath, of below: LowerLayers) throws(ImageError) {
         guard below.contains(path) else { return }
         let parent = try parent(of: path)
-        let result = zn_mknodat(parent.raw, path.name, S_IFCHR, 0, 0)
-        if result == -EEXIST {
-            guard try status(path, in: parent).kind == .directory else { return }
+        if let own = try? status(path, in: parent) {
+            guard own.kind == .directory else { return }
             try makeOpaque(try layer.open(path.whole), path)
             // It is another than the one below.
             implied[path.whole] = nil
             return
         }
-        try verify(result, "mknod", path)
+        try attempting("unpack \(path.shown)") { () throws(SystemError) in
+            try marks.hide(path.name, in: parent.descriptor)
+        }
     }
 
     /// Hides what lower layers have in the directory that `path` lies in.
@@ -235,9 +238,7 @@ struct LayerWriter: ~Copyable {
     }
 
     private func makeOpaque(_ directory: LayerDirectory.Handle, _ path: LayerPath) throws(ImageError) {
-        // trusted.* is the host's root's; a zone of another's mounts with `userxattr`.
-        let name = UserNamespace.isInitial ? "trusted.overlay.opaque" : "user.overlay.opaque"
-        try verify(zn_fsetxattr(directory.raw, name, "y", 1), "setxattr \(name)", path)
+        try attempting("unpack \(path.shown)") { () throws(SystemError) in try marks.makeOpaque(directory.descriptor) }
     }
 
     // MARK: Names
@@ -323,9 +324,4 @@ func verify(_ result: CInt, _ operation: @autoclosure () -> String, _ path: Laye
         throw ImageError(.invalid, "cannot be unpacked", cause: cause)
     default: throw ImageError("unpack", cause)
     }
-}
-
-extension FileStatus {
-    /// Whether overlayfs takes this for a name that is gone.
-    var isWhiteout: Bool { kind == .characterDevice && major == 0 && minor == 0 }
 }

@@ -95,7 +95,7 @@ extension StoreTransaction {
         }
         let stream = try BlobStream(blob, limits: limits)
         let archive = try TarReader(stream, limits: limits)
-        var writer = LayerWriter(LayerDirectory(try stageLayer(name)), isLowest: isLowest, limits: limits)
+        var writer = LayerWriter(LayerDirectory(try stageLayer(name)), isLowest: isLowest, marks, limits: limits)
         var reported: Int64 = 0
         while let entry = try archive.next() {
             try writer.write(entry, from: archive)

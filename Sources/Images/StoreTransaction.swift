@@ -18,6 +18,8 @@ struct StoreTransaction: ~Copyable {
     let images: Descriptor
     /// STORE/layers
     let layers: Descriptor
+    /// How layers say what is gone.
+    let marks: LayerMarks
     private(set) var index: ImageIndex
     private let lock: Descriptor
 
@@ -30,7 +32,7 @@ struct StoreTransaction: ~Copyable {
         let lock = try attempting(attempt) { () throws(SystemError) in try StoreTransaction.lock(images, layers) }
         let known = try store.readIndex()
         let index = known ?? ImageIndex()
-        try attempting(attempt) { () throws(SystemError) in
+        let marks = try attempting(attempt) { () throws(SystemError) in
             try images.ensureDirectory("blobs")
             try images.ensureDirectory("blobs/sha256")
             if known == nil {
@@ -46,7 +48,9 @@ struct StoreTransaction: ~Copyable {
             try images.makeDirectory(StoreTransaction.staging, mode: 0o700)
             do throws(SystemError) {
                 try layers.makeDirectory(StoreTransaction.staging, mode: 0o700)
+                return try store.settleMarks(layers)
             } catch {
+                try? layers.removeTree(StoreTransaction.staging)
                 try? images.remove(StoreTransaction.staging, directory: true)
                 throw error
             }
@@ -55,6 +59,7 @@ struct StoreTransaction: ~Copyable {
         self.images = images
         self.layers = layers
         self.lock = lock
+        self.marks = marks
         self.index = index
     }
 

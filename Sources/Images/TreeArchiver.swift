@@ -15,8 +15,9 @@ public struct TreeArchiver: ~Copyable {
     /// Files with several names, and their first name in the archive.
     private var linked: [FileNumber: [UInt8]] = [:]
     private var buffer = [UInt8](repeating: 0, count: 256 << 10)
-    /// Whether it is an overlay's upper layer that becomes a layer of an image.
-    private let isLayer: Bool
+    /// How the tree says what is gone, where it is a layer that becomes one of an image.
+    private let marks: LayerMarks?
+    private var isLayer: Bool { marks != nil }
 
     private struct FileNumber: Hashable {
         let device: UInt64
@@ -27,14 +28,14 @@ public struct TreeArchiver: ~Copyable {
     public init(to raw: CInt, report: @escaping (String) -> Void = { _ in }) throws(ImageError) {
         writer = try TarWriter(to: raw)
         self.report = report
-        isLayer = false
+        marks = nil
     }
 
-    /// The same for an overlay's upper layer: overlayfs's marks become those of the image specification, "layer.md".
-    init(layerTo raw: CInt) throws(ImageError) {
+    /// The same for the upper layer of a zone: its marks become those of the image specification, "layer.md".
+    init(layerTo raw: CInt, _ marks: LayerMarks) throws(ImageError) {
         writer = try TarWriter(to: raw)
         report = { _ in }
-        isLayer = true
+        self.marks = marks
     }
 
     /// Adds an open file, which may be open for its path only, with all that is below it.
@@ -61,7 +62,7 @@ public struct TreeArchiver: ~Copyable {
         if isKernels, status.kind != .directory { return }
         var attributes = try attempting(shown) { () throws(SystemError) in try FileAttributes(of: file, status) }
         let isOpaque = isLayer && LayerMarks.isOpaque(attributes.extended)
-        if isLayer { try LayerMarks.verify(path, attributes.extended) }
+        if isLayer { try TreeArchiver.verify(path, attributes.extended) }
         attributes.extended.removeAll { !TreeArchiver.isKept($0.name) }
         if status.kind != .directory, status.links > 1 {
             let number = FileNumber(device: status.device, inode: status.inode)
@@ -74,7 +75,7 @@ public struct TreeArchiver: ~Copyable {
                 throw ImageError(.unsupported, "\(shown): more than \(depth) directories inside one another")
             }
             try writer.begin(path, .directory, attributes)
-            if isOpaque { try mark(path, LayerMarks.opaque) }
+            if isOpaque { try mark(path, LayerMarks.opaqueName) }
             // Of /proc and its like only the place is kept.
             let names = isKernels ? [] : try attempting(shown) { () throws(SystemError) in try file.rawEntries() }
             for name in names {
@@ -82,9 +83,16 @@ public struct TreeArchiver: ~Copyable {
                 // What vanishes meanwhile is not there.
                 guard let entry else { continue }
                 let bytes = name.dropLast().map { UInt8(bitPattern: $0) }
-                if isLayer, (try? entry.stat())?.isWhiteout == true {
-                    try mark(path, LayerMarks.prefix + bytes)
-                    continue
+                if let marks {
+                    // Names that are marks mean the same in the archive.
+                    if marks.meaning(of: name) != .itself {
+                        try mark(path, bytes)
+                        continue
+                    }
+                    if (try? entry.stat()).map(LayerMarks.isWhiteout) == true {
+                        try mark(path, LayerMarks.prefix + bytes)
+                        continue
+                    }
                 }
                 let below = path + [UInt8(ascii: "/")] + bytes
                 try add(entry, below, depth: depth + 1, device: status.device)
@@ -145,33 +153,22 @@ public struct TreeArchiver: ~Copyable {
             place += Int64(count)
         }
     }
-}
-
-/// How overlayfs says in a directory what the image specification says by names.
-private enum LayerMarks {
-    static let prefix = Array(".wh.".utf8)
-    static let opaque = Array(".wh..wh..opq".utf8)
-
-    static func isOpaque(_ attributes: [ExtendedAttribute]) -> Bool {
-        attributes.contains { isOverlay($0, "opaque") && $0.value == Array("y".utf8) }
-    }
 
     /// Refuses what a layer of an image cannot say.
-    static func verify(_ path: [UInt8], _ attributes: [ExtendedAttribute]) throws(ImageError) {
-        if attributes.contains(where: { isOverlay($0, "redirect") || isOverlay($0, "metacopy") }) {
+    private static func verify(_ path: [UInt8], _ attributes: [ExtendedAttribute]) throws(ImageError) {
+        func has(_ name: String) -> Bool {
+            attributes.contains { $0.name == "trusted.overlay.\(name)" || $0.name == "user.overlay.\(name)" }
+        }
+        if has("redirect") || has("metacopy") {
             throw ImageError(
                 .unsupported,
                 "\(TarEntry.shown(path)): overlayfs has noted here only what differs from the image (redirect_dir, metacopy)"
             )
         }
         let slash = path.lastIndex(of: UInt8(ascii: "/"))
-        if path[(slash.map { $0 + 1 } ?? 0)...].starts(with: prefix) {
+        if path[(slash.map { $0 + 1 } ?? 0)...].starts(with: LayerMarks.prefix) {
             throw ImageError(
                 .unsupported, "\(TarEntry.shown(path)): to an image this name means that something is gone")
         }
-    }
-
-    private static func isOverlay(_ attribute: ExtendedAttribute, _ name: String) -> Bool {
-        attribute.name == "trusted.overlay.\(name)" || attribute.name == "user.overlay.\(name)"
     }
 }

@@ -14,17 +14,20 @@ public struct CopyPolicy: Sendable {
     public var merges = true
     /// Whether device nodes and sockets are made.
     public var makesNodes = false
-    /// Whether an overlay's upper layer is put upon another one, so that the result stands for both: what it replaces or
-    /// hides goes, whatever it was.
-    public var appliesLayer = false
+    /// The marks of a layer that is put upon what is there, so that the result stands for both: what it replaces or hides
+    /// goes, whatever it was. `nil`: no layer.
+    public var layerMarks: LayerMarks?
+    /// Whether the result of that lies on nothing else, and needs no marks of its own.
+    public var flattens = false
 
     public init() {}
 
-    /// An overlay's upper layer upon another one.
-    public static var layer: CopyPolicy {
+    /// A layer upon another one: an overlay's upper layer, or an image's.
+    public static func layer(_ marks: LayerMarks, flattens: Bool = false) -> CopyPolicy {
         var policy = exact
         policy.merges = true
-        policy.appliesLayer = true
+        policy.layerMarks = marks
+        policy.flattens = flattens
         return policy
     }
 

@@ -30,8 +30,8 @@ extension Descriptor {
 
     /// Renames within this directory, replacing what is there. The corresponding system call is `renameat2`.
     public func rename(_ from: String, to: String, replace: Bool = true) throws(SystemError) {
-        let flags: UInt32 = replace ? 0 : 1  // RENAME_NOREPLACE
-        try check(zn_renameat2(raw, from, raw, to, flags), "rename", "\(from) to \(to)")
+        let result = replace ? zn_renameat2(raw, from, raw, to, 0) : renameToNew(raw, from, raw, to)
+        try check(result, "rename", "\(from) to \(to)")
     }
 
     /// Makes a symbolic link. The corresponding system call is `symlinkat`.
@@ -166,6 +166,20 @@ extension Descriptor {
         }
         return try open(path, [.path, .directory])
     }
+}
+
+/// Renames to a name that nothing has yet; `-EEXIST` where something has. Names end with a NUL. File systems that know no
+/// flags of renameat2(2), NFS and many in user space, are asked before: there, only locks keep two from the same name.
+public func renameToNew(
+    _ folder: CInt, _ name: UnsafePointer<CChar>, _ other: CInt, _ new: UnsafePointer<CChar>
+) -> CInt {
+    // RENAME_NOREPLACE
+    let result = zn_renameat2(folder, name, other, new, 1)
+    guard result == -EINVAL else { return result }
+    var status = stat()
+    let found = zn_fstatat(other, new, &status, AT_SYMLINK_NOFOLLOW)
+    if found != -ENOENT { return found < 0 ? found : -EEXIST }
+    return zn_renameat2(folder, name, other, new, 0)
 }
 
 /// Reads a small file that somebody else named: what would block or has no end, as a pipe or a device, is `EINVAL`.

@@ -27,15 +27,28 @@ extension Descriptor {
         }
         let top = try openListing(name)
         var moved = 0
+        var patience = 100
         while true {
             let names = try top.rawEntries()
             if names.isEmpty { break }
             var progress = false
-            for entry in names where try top.removeFlat(entry, into: top, &moved) { progress = true }
-            // Only another process that fills the tree as fast as it is emptied can make this happen.
-            guard progress else { throw SystemError("rmdir", shown(name), .notEmpty) }
+            for entry in names where try top.removeFlat(entry, into: top, &moved) {
+                if !Descriptor.isHeldOpen(entry) { progress = true }
+            }
+            if progress { continue }
+            // Somebody has a file open still, or another process fills the tree as fast as it is emptied.
+            guard patience > 0 else { throw SystemError("rmdir", shown(name), .notEmpty) }
+            patience -= 1
+            pause(milliseconds: 20)
         }
         try check(zn_unlinkat(raw, name, AT_REMOVEDIR), "rmdir", shown(name))
+    }
+
+    /// Whether a file that is removed while somebody has it open may come back under such a name: NFS, file systems in user
+    /// space.
+    private static func isHeldOpen(_ name: [CChar]) -> Bool {
+        let text = name.shown
+        return text.hasPrefix(".nfs") || text.hasPrefix(".fuse_hidden")
     }
 
     /// Removes one entry of this directory. Of a directory in it, the files go and directories that are not empty move
@@ -73,7 +86,7 @@ extension Descriptor {
         while true {
             moved += 1
             // RENAME_NOREPLACE: the tree may hold this name already.
-            let result = zn_renameat2(raw, name, top.raw, ".removed-\(moved)", 1)
+            let result = renameToNew(raw, name, top.raw, ".removed-\(moved)")
             if result == -EEXIST { continue }
             try check(result, "rename", shown(name))
             return

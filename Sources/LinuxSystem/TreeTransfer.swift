@@ -65,8 +65,24 @@ public struct TreeTransfer: ~Copyable {
         for name in try source.rawEntries() {
             // What vanishes meanwhile is not there.
             guard let entry = try source.openEntry(name) else { continue }
+            if try isTaken(name, entry, in: target) { continue }
             try copy(entry, to: target, name, path: path, depth: depth, device: device)
         }
+    }
+
+    /// Takes away what a mark of a layer's hides. `true`: the mark itself is not copied.
+    private func isTaken(
+        _ name: [CChar], _ entry: borrowing Descriptor, in target: borrowing Descriptor
+    ) throws(SystemError) -> Bool {
+        guard let marks = policy.layerMarks else { return false }
+        switch marks.meaning(of: name) {
+        case .itself:
+            guard policy.flattens, LayerMarks.isWhiteout(try entry.stat()) else { return false }
+            try target.removeTree(rawName: name)
+        case .hides(let hidden): try target.removeTree(rawName: hidden)
+        case .opaque: break
+        }
+        return policy.flattens
     }
 
     private mutating func copy(
@@ -79,12 +95,13 @@ public struct TreeTransfer: ~Copyable {
         let number = FileNumber(device: status.device, inode: status.inode)
         if number == beginning { return }
         do throws(SystemError) {
+            let wasHidden = try clear(name, in: parent, for: entry, status.kind)
             if status.kind != .directory, status.links > 1 {
                 if let first = linked[number], try link(name, to: first, in: parent) { return }
                 linked[number] = path + name
             }
-            let attributes = try FileAttributes(of: entry, status)
-            if policy.appliesLayer { try clear(name, in: parent, for: status.kind, attributes) }
+            var attributes = try FileAttributes(of: entry, status)
+            if policy.flattens { attributes.extended.removeAll(where: LayerMarks.isOverlayfs) }
             switch status.kind {
             case .directory:
                 let directory = try maker.directory(name, in: parent)
@@ -98,7 +115,8 @@ public struct TreeTransfer: ~Copyable {
                         of: entry, to: directory.file, path: path + name.dropLast() + [slash], depth: depth + 1,
                         device: status.device)
                 }
-                if directory.isNew || policy.appliesLayer {
+                if wasHidden, !policy.flattens { try policy.layerMarks?.makeOpaque(directory.file) }
+                if directory.isNew || policy.layerMarks != nil {
                     try maker.set(attributes, of: directory.file, .directory, name)
                 }
             case .regular:
@@ -126,15 +144,23 @@ public struct TreeTransfer: ~Copyable {
         }
     }
 
-    /// Removes a directory that a layer replaces by something else, or by one through which nothing shows.
+    /// Removes a directory that a layer replaces by something else, or by one through which nothing shows, and the mark that
+    /// the name was gone. `true`: there was that mark, and what it has hidden must not show through a directory now.
     private func clear(
-        _ name: [CChar], in parent: borrowing Descriptor, for kind: FileStatus.Kind, _ attributes: FileAttributes
-    ) throws(SystemError) {
-        guard let found = try parent.openEntry(name), try found.stat().kind == .directory else { return }
-        let isOpaque = attributes.extended.contains {
-            ($0.name == "trusted.overlay.opaque" || $0.name == "user.overlay.opaque") && $0.value == Array("y".utf8)
+        _ name: [CChar], in parent: borrowing Descriptor, for entry: borrowing Descriptor, _ kind: FileStatus.Kind
+    ) throws(SystemError) -> Bool {
+        guard let marks = policy.layerMarks else { return false }
+        var wasHidden = false
+        if case .names = marks, marks.meaning(of: name) == .itself {
+            wasHidden = zn_unlinkat(parent.raw, LayerMarks.file(hiding: name), 0) >= 0
         }
-        if kind != .directory || isOpaque { try parent.removeTree(rawName: name) }
+        guard let found = try parent.openEntry(name) else { return wasHidden }
+        let status = try found.stat()
+        if LayerMarks.isWhiteout(status) { return true }
+        guard status.kind == .directory else { return wasHidden }
+        let replaces = kind == .directory ? try marks.isOpaque(entry) : true
+        if replaces { try parent.removeTree(rawName: name) }
+        return wasHidden
     }
 
     private mutating func link(

@@ -30,15 +30,14 @@ public struct KeptPath: JSONRecord, Sendable, Equatable {
 
 /// Finds what of a new image stays hidden behind a zone's own changes. Only paths that the zone has changed are looked at,
 /// so it takes as long as those are many, not as long as the images are large.
-struct BaseComparison: ~Copyable {
+struct BaseComparison {
     private static let maximumDepth = 400
 
-    private let old: Descriptor
-    private let new: Descriptor
+    private let old: LayerTree
+    private let new: LayerTree
     private var found: [String: KeptPath] = [:]
 
-    /// `old`, `new`: directories that show all of the two images.
-    init(old: consuming Descriptor, new: consuming Descriptor) {
+    init(old: LayerTree, new: LayerTree) {
         self.old = old
         self.new = new
     }
@@ -47,31 +46,24 @@ struct BaseComparison: ~Copyable {
     var kept: [KeptPath] { found.values.sorted { $0.path < $1.path } }
 
     /// Looks at upper layers, topmost first, which are taken as one.
-    mutating func add(_ layers: [LayerFolder]) throws(SystemError) {
-        try add(try LayerFolder.Merged(layers), [], depth: 0)
+    mutating func add(_ layers: [LayerEntry]) throws(SystemError) {
+        try add(try MergedDirectory(layers), [], depth: 0)
     }
 
     /// `path`: of the directory, with a slash at its end unless empty.
     private mutating func add(
-        _ directory: LayerFolder.Merged, _ path: [CChar], depth: Int
+        _ directory: MergedDirectory, _ path: [CChar], depth: Int
     ) throws(SystemError) {
         guard depth < BaseComparison.maximumDepth else { throw SystemError("compare", path.shown, .loop) }
-        _ = try directory.forEach { (entry, name, rest) throws(SystemError) in
+        _ = try directory.forEach { (name, found) throws(SystemError) in
             let whole = path + name
-            let status = try entry.stat()
-            if OverlayMarks.isWhiteout(status) {
-                note(whole, zone: .deleted)
-                return
-            }
+            guard let entry = found.entry else { return note(whole, zone: .deleted) }
             // Its data lie in the old image.
-            if OverlayMarks.value("metacopy", in: try entry.extendedAttributes()) != nil {
+            if try entry.isReference() {
                 throw SystemError("overlayfs has copied only the metadata of", "/" + whole.shown, .notSupported)
             }
-            if status.kind == .directory {
-                let inner = try LayerFolder.Merged(entry, name, over: rest)
-                if !inner.isOpaque, isDirectoryOrNothing(whole) {
-                    return try add(inner, path + name.dropLast() + [BaseComparison.slash], depth: depth + 1)
-                }
+            if let inner = try directory.directory(name, found), !inner.isOpaque, isDirectoryOrNothing(whole) {
+                return try add(inner, path + name.dropLast() + [BaseComparison.slash], depth: depth + 1)
             }
             note(whole, zone: .changed)
         }
@@ -80,7 +72,7 @@ struct BaseComparison: ~Copyable {
     /// Whether what the new image has at a path is one with a directory of the zone's.
     private func isDirectoryOrNothing(_ path: [CChar]) -> Bool {
         guard let entry = BaseComparison.entry(path, in: new) else { return true }
-        return (try? entry.stat().kind) == .directory
+        return (try? entry.kind()) == .directory
     }
 
     private mutating func note(_ path: [CChar], zone: ZoneChange.Kind) {
@@ -98,7 +90,7 @@ struct BaseComparison: ~Copyable {
         }
         guard let after = BaseComparison.entry(path, in: new) else { return .deleted }
         // What cannot be compared is told rather than passed over.
-        return ((try? isSame(before, after, path, depth)) ?? false) ? nil : .changed
+        return ((try? isSame(before.file, after.file, path, depth)) ?? false) ? nil : .changed
     }
 
     private func isSame(
@@ -109,49 +101,30 @@ struct BaseComparison: ~Copyable {
         guard first.kind == second.kind, first.mode == second.mode, first.uid == second.uid, first.gid == second.gid
         else { return false }
         if first.kind != .directory, BaseComparison.isOneFile(first, second) { return true }
-        guard try attributes(before) == attributes(after) else { return false }
+        guard try before.hasAttributes(of: after) else { return false }
         switch first.kind {
         case .regular:
             if first.size != second.size { return false }
-            return try hasSameContent(before, after)
+            return try before.hasContent(of: after)
         case .symlink: return try before.readLink("") == after.readLink("")
         case .characterDevice, .blockDevice: return first.major == second.major && first.minor == second.minor
         case .fifo, .socket: return true
         case .directory:
             guard depth < BaseComparison.maximumDepth else { throw SystemError("compare", path.shown, .loop) }
-            let names = Set(try before.reopen([.readOnly, .directory]).rawEntries())
-            guard names == Set(try after.reopen([.readOnly, .directory]).rawEntries()) else { return false }
+            let names = Set(try old.directory(path)?.names() ?? [])
+            guard names == Set(try new.directory(path)?.names() ?? []) else { return false }
             return names.allSatisfy { change(path.dropLast() + [BaseComparison.slash] + $0, depth: depth + 1) == nil }
         }
     }
 
-    /// A layer that both images have shows its files' own inodes.
+    /// A layer that both images have.
     private static func isOneFile(_ first: FileStatus, _ second: FileStatus) -> Bool {
-        first.inode == second.inode && first.changed == second.changed && first.modified == second.modified
-            && first.size == second.size
-    }
-
-    private func attributes(_ file: borrowing Descriptor) throws(SystemError) -> [String: [UInt8]] {
-        var values: [String: [UInt8]] = [:]
-        for attribute in try file.extendedAttributes() { values[attribute.name] = attribute.value }
-        return values
-    }
-
-    private func hasSameContent(
-        _ before: borrowing Descriptor, _ after: borrowing Descriptor
-    ) throws(SystemError) -> Bool {
-        let first = try before.reopen([.readOnly])
-        let second = try after.reopen([.readOnly])
-        while true {
-            let bytes = try first.read(upTo: 1 << 17)
-            if try bytes != second.read(upTo: 1 << 17) { return false }
-            if bytes.isEmpty { return true }
-        }
+        first.inode == second.inode && first.device == second.device
     }
 
     /// What a path that ends with a NUL is; `nil` also where a part of it is a file or a link there.
-    private static func entry(_ path: [CChar], in root: borrowing Descriptor) -> Descriptor? {
-        (try? root.openEntry(path)) ?? nil
+    private static func entry(_ path: [CChar], in tree: LayerTree) -> LayerEntry? {
+        (try? tree.entry(path)) ?? nil
     }
 
     private static let slash = CChar(bitPattern: UInt8(ascii: "/"))

@@ -63,8 +63,8 @@ enum DoctorKernel {
         let known = host.text("/proc/filesystems") ?? ""
         let hasOverlay = known.split(separator: "\n").contains { $0.split(separator: "\t").last == "overlay" }
         if hasOverlay { return .ok(check, "the overlay file system is there") }
-        return .problem(
-            check, "the kernel does not know the overlay file system", affects: "zones made from images",
+        return .warning(
+            check, "the kernel does not know the overlay file system", affects: DoctorStorage.copies,
             fix: "modprobe overlay; for good: echo overlay > /etc/modules-load.d/overlay.conf")
     }
 

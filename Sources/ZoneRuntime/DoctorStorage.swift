@@ -83,20 +83,22 @@ enum DoctorStorage {
         if magic == tmpfs {
             // Ordinary users' overlays keep their marks in user.* attributes.
             if host.isRoot || kernel >= KernelVersion(6, 6) { return .ok(check, "the store is on tmpfs, in memory") }
-            return .problem(
-                check, "the store is on tmpfs, which has no user.* attributes before Linux 6.6",
-                affects: "your zones do not start", fix: fix)
+            return .warning(
+                check, "the store is on tmpfs, which has no user.* attributes before Linux 6.6", affects: copies,
+                fix: fix)
         }
         if let name = bad[magic] {
-            return .problem(
-                check, "the store is on \(name), over which there is no overlay with changes",
-                affects: "zones do not start", fix: fix)
+            return .warning(
+                check, "the store is on \(name), over which there is no overlay with changes", affects: copies, fix: fix
+            )
         }
         let hex = String(magic, radix: 16)
         return .warning(
             check, "the store is on a file system that is not known here (0x\(hex))",
-            affects: "zones do not start if it has no extended attributes", fix: fix)
+            affects: "\(copies), if overlayfs cannot work there", fix: fix)
     }
+
+    static let copies = "each zone's first start copies all files of its image, and linked clones are refused"
 
     // Numbers of statfs(2).
     private static let tmpfs: Int64 = 0x0102_1994

@@ -67,9 +67,15 @@ struct Keeper: ~Copyable {
     // MARK: Starting
 
     /// Starts the zone, whose lock the caller holds. Undoes nothing on failure.
-    mutating func start(_ claim: borrowing ZoneStore.Claim, image: Image, isAgain: Bool) throws(ZoneError) {
+    mutating func start(
+        _ claim: borrowing ZoneStore.Claim, image: Image, isAgain: Bool,
+        report: @escaping @Sendable (String) -> Void = { _ in }
+    ) throws(ZoneError) {
         let warnings = Lines()
-        let starter = ZoneStarter(store: store) { warnings.add($0) }
+        let starter = ZoneStarter(store: store) { line in
+            warnings.add(line)
+            report(line)
+        }
         var prepared = try starter.prepare(
             definition, image, claim,
             .init(

@@ -8,9 +8,10 @@ import LinuxSystem
 /// Puts a keeper into the background: a process of its own, in a session of its own, which nobody waits for.
 enum KeeperProcess {
     /// Forks. In the child `body` starts the zone, says so, and stays with it; what it returns is the exit status. Returns
-    /// in the parent once the child has said that the zone runs, and throws what kept it from that.
+    /// in the parent once the child has said that the zone runs, and throws what kept it from that; `report` gets what it says
+    /// before.
     static func start(
-        named name: String, _ body: (consuming StartReport) -> Int32
+        named name: String, report: (String) -> Void, _ body: (consuming StartReport) -> Int32
     ) throws(ZoneError) {
         var other: CInt = -1
         let channel = try attempting("start the keeper of zone \(name)") { () throws(SystemError) in
@@ -26,7 +27,7 @@ enum KeeperProcess {
         }
         drop(childEnd)
         _ = try attempting("start the keeper of zone \(name)") { () throws(SystemError) in try check(pid, "fork") }
-        do throws(ZoneError) { try StartReport.wait(channel, zone: name) } catch {
+        do throws(ZoneError) { try StartReport.wait(channel, zone: name, report) } catch {
             // It ends by itself, after it has undone what it did.
             _ = waitpid(pid, nil, 0)
             throw error
@@ -49,8 +50,23 @@ enum KeeperProcess {
 struct StartReport: ~Copyable {
     private enum Kind: UInt8 {
         case started = 1
-        case failed
+        case failed, note
     }
+
+    /// Sends lines to who waits, as long as the report has not been made.
+    struct Notes: Sendable {
+        fileprivate let raw: CInt
+
+        func add(_ line: String) {
+            let bytes = [Kind.note.rawValue] + line.utf8.prefix(16_384)
+            // Who does not wait any more needs no word.
+            bytes.withUnsafeBytes { bytes in
+                if let base = bytes.baseAddress { _ = zn_send_fd(raw, base, bytes.count, -1) }
+            }
+        }
+    }
+
+    var notes: Notes { Notes(raw: channel.raw) }
 
     private let channel: Channel
 
@@ -74,11 +90,16 @@ struct StartReport: ~Copyable {
         bytes.withUnsafeBytes { _ = try? channel.send($0) }
     }
 
-    fileprivate static func wait(_ channel: borrowing Channel, zone: String) throws(ZoneError) {
-        let buffer: [UInt8]
-        do throws(SystemError) { buffer = try channel.receive(upTo: 40_000) } catch {
-            throw ZoneError("wait for the keeper of zone \(zone)", error)
-        }
+    fileprivate static func wait(
+        _ channel: borrowing Channel, zone: String, _ report: (String) -> Void
+    ) throws(ZoneError) {
+        var buffer: [UInt8]
+        repeat {
+            do throws(SystemError) { buffer = try channel.receive(upTo: 40_000) } catch {
+                throw ZoneError("wait for the keeper of zone \(zone)", error)
+            }
+            if buffer.first == Kind.note.rawValue { report(String(decoding: buffer.dropFirst(), as: UTF8.self)) }
+        } while buffer.first == Kind.note.rawValue
         switch buffer.first.flatMap(Kind.init) {
         case .started: return
         case .failed where buffer.count > 2:

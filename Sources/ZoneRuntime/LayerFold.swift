@@ -40,7 +40,7 @@ enum LayerFold {
     ) throws(SystemError) -> Bool {
         guard depth < maximumDepth else { throw SystemError("fold", "", .loop) }
         let before = try FileAttributes(of: upper, try upper.stat())
-        if OverlayMarks.isOpaque(before.extended) { return true }
+        if LayerMarks.isOpaque(before.extended) { return true }
         let below = try lower.extendedAttributes()
         // Its place below the two is another one than the upper directory's would be.
         if isReference(below) { return false }
@@ -48,7 +48,7 @@ enum LayerFold {
         for name in try lower.rawEntries() {
             guard let entry = try lower.openEntry(name) else { continue }
             guard let above = try upper.openEntry(name) else {
-                try check(zn_renameat2(lower.raw, name, upper.raw, name, 1), "rename", name.shown)
+                try check(renameToNew(lower.raw, name, upper.raw, name), "rename", name.shown)
                 isChanged = true
                 continue
             }
@@ -56,13 +56,13 @@ enum LayerFold {
             guard try above.stat().kind == .directory else { continue }
             if try entry.stat().kind == .directory {
                 if try !merge(entry, above, depth: depth + 1) { return false }
-            } else if OverlayMarks.isOpaque(try above.extendedAttributes()) == false {
+            } else if LayerMarks.isOpaque(try above.extendedAttributes()) == false {
                 // What lay there hid the directory of this name further below.
-                try above.set(OverlayMarks.mark("opaque"))
+                try LayerMarks.overlay.makeOpaque(above)
             }
         }
         // Only now, as it hides the rest of the lower directory, too.
-        if OverlayMarks.isOpaque(below) { try upper.set(OverlayMarks.mark("opaque")) }
+        if LayerMarks.isOpaque(below) { try LayerMarks.overlay.makeOpaque(upper) }
         if isChanged {
             // What has moved up may show another file's number, and overlayfs looks for that only where this says so.
             if OverlayMarks.value("impure", in: below) != nil { try upper.set(OverlayMarks.mark("impure")) }

@@ -5,8 +5,12 @@ import LinuxSystem
 
 /// Looks paths up in an image's layers, as they will be in the zone, without mounting them.
 struct LayerLookup {
-    /// Their directories, topmost first.
-    let layers: [String]
+    private let tree: LayerTree?
+
+    /// `layers`: their directories, topmost first.
+    init(_ layers: [String], _ marks: LayerMarks) {
+        tree = try? LayerTree(layers, marks)
+    }
 
     /// As many links as the kernel follows, path_resolution(7).
     private static let mostLinks = 40
@@ -42,19 +46,11 @@ struct LayerLookup {
     }
 
     private func find(_ path: String) -> Found {
-        for layer in layers {
-            // What a layer has not, or has behind links, is another layer's to say.
-            guard let folder = try? Descriptor.open(layer, [.path, .directory]),
-                let file = try? folder.open(path, [.path, .noFollow], resolve: [.beneath, .noSymlinks]),
-                let status = try? file.stat()
-            else { continue }
-            switch status.kind {
-            case .symlink: return (try? file.readLink("")).map { .link($0) } ?? .nothing
-            // A whiteout, which overlayfs makes of what an upper layer has removed.
-            case .characterDevice where status.major == 0 && status.minor == 0: return .nothing
-            default: return .file
-            }
+        // What cannot be looked up is not there.
+        guard let tree, let file = try? tree.entry(path.utf8CString.map { $0 }), let kind = try? file.kind() else {
+            return .nothing
         }
-        return .nothing
+        guard kind == .symlink else { return .file }
+        return (try? file.file.readLink("")).map { .link($0) } ?? .nothing
     }
 }

@@ -76,6 +76,8 @@ struct LogWriter: ~Copyable {
             if rest.isBegun || !rest.bytes.isEmpty { add([], stream, isPartial: false, time) }
         }
         flush(at: time)
+        // On NFS a folder cannot be removed as long as a file in it is open. Who has more to say opens it again.
+        log = nil
     }
 
     // MARK: Lines

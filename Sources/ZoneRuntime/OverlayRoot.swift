@@ -3,10 +3,12 @@
 
 import CLinux
 import Glibc
+import Images
 import LinuxSystem
 import Namespaces
 
-/// A zone's root: an overlay of its own changes over the image's shared, once unpacked layers.
+/// A zone's root: an overlay of its own changes over the image's shared, once unpacked layers. Where overlayfs cannot work it
+/// is a copy of both, see ``PlainRoot``.
 struct OverlayRoot {
     /// Absolute directories, topmost first.
     let layers: [String]
@@ -31,29 +33,47 @@ struct OverlayRoot {
         isReadOnly: Bool,
         isVolatile: Bool,
         in folder: borrowing Descriptor,
-        _ descriptors: inout DescriptorBag
+        _ descriptors: inout DescriptorBag,
+        report: (String) -> Void
     ) throws(ZoneError) -> RootPlan {
+        if let mount = try mountOrCopy(isVolatile, in: folder, report) {
+            return RootPlan(.tree(descriptors.adopt(mount)), anchor: anchor, isReadOnly: isReadOnly)
+        }
+        let options = try attempting("mount the zone's overlay file system") { () throws(SystemError) in
+            try legacyOptions(isVolatile)
+        }
+        return RootPlan(.overlay(options: options, directory: store), anchor: anchor, isReadOnly: isReadOnly)
+    }
+
+    /// Mounts the zone's root, detached, to be written to; `nil`: this kernel can only mount it for a child. Where overlayfs
+    /// cannot work, a copy is made first, which is told to `report`.
+    func mountOrCopy(
+        _ isVolatile: Bool = false, in folder: borrowing Descriptor, _ report: (String) -> Void
+    ) throws(ZoneError) -> Descriptor? {
+        if PlainRoot.exists(in: folder) { return try mountCopy() }
         do throws(SystemError) { try makeFolders(in: folder) } catch {
             throw ZoneError("make the folders of the zone's changes", error)
         }
-        do throws(SystemError) {
-            let mount = try mountOrMakeSkeleton(isVolatile, in: folder)
-            if let mount {
-                return RootPlan(.tree(descriptors.adopt(mount)), anchor: anchor, isReadOnly: isReadOnly)
+        do throws(SystemError) { return try mountOrMakeSkeleton(isVolatile, in: folder) } catch {
+            let marks = ImageStore(path: store).marks
+            guard PlainRoot.isNeeded(in: folder, at: zone, marks) else {
+                throw ZoneError("mount the zone's overlay file system", error)
             }
-            return RootPlan(
-                .overlay(options: try legacyOptions(isVolatile), directory: store), anchor: anchor,
-                isReadOnly: isReadOnly)
-        } catch {
-            throw ZoneError("mount the zone's overlay file system", error)
+            let reason = marks == .names ? "the store's file system does not take its marks" : "\(error)"
+            report("overlayfs cannot work here (\(reason)): the zone gets a copy of all files of its image")
+            try attempting("copy the image's files") { () throws(SystemError) in
+                try Skeleton.make(in: store, marks)
+                try PlainRoot.make(
+                    of: layers + ["\(store)/\(Skeleton.name(marks))"], marks, in: folder, isVolatile: isVolatile)
+            }
+            return try mountCopy()
         }
     }
 
-    /// Mounts the zone's root, detached, for `zonectl` itself to write to while the zone does not run. `nil`: this kernel
-    /// can only mount it for a child.
-    func mountForChanges(in folder: borrowing Descriptor) throws(SystemError) -> Descriptor? {
-        try makeFolders(in: folder)
-        return try mountOrMakeSkeleton(false, in: folder)
+    private func mountCopy(isReadOnly: Bool = false) throws(ZoneError) -> Descriptor {
+        try attempting("mount the copy of the image's files") { () throws(SystemError) in
+            try PlainRoot.mount(at: zone, isReadOnly: isReadOnly)
+        }
     }
 
     /// There already where the zone ran before. The owner and mode of `upper` are those of the zone's root: they are the
@@ -74,17 +94,33 @@ struct OverlayRoot {
         try folder.ensureDirectory("work", mode: 0o700)
     }
 
-    /// Mounts what the zone sees, detached and with nothing to write to: the zone's own changes are one more layer. Without
-    /// `own` it is what the zone began with.
-    func mountForReading(own: Bool = true) throws(SystemError) -> Descriptor {
+    /// Mounts what the zone sees, detached and with nothing to write to: the zone's own changes are one more layer. Where
+    /// overlayfs cannot work, the copy that a start would make is made first.
+    func mountForReading(in folder: borrowing Descriptor, _ report: (String) -> Void) throws(ZoneError) -> Descriptor {
+        if PlainRoot.exists(in: folder) { return try mountCopy(isReadOnly: true) }
         let upper = "\(zone)/upper"
-        let hasChanges = own && (try? FileStatus.of(upper, followLinks: false))?.kind == .directory
+        let hasChanges = (try? FileStatus.of(upper, followLinks: false))?.kind == .directory
         let all = (hasChanges ? [upper] : []) + lower
-        do throws(SystemError) { return try mountLayers(all) } catch {
-            guard error.errno == .noEntry else { throw error }
-            try Skeleton.make(in: store)
-            return try mountLayers(all)
+        do throws(SystemError) {
+            do throws(SystemError) { return try mountLayers(all) } catch {
+                guard error.errno == .noEntry else { throw error }
+                try makeSkeleton()
+                return try mountLayers(all)
+            }
+        } catch {
+            guard PlainRoot.isNeeded(in: folder, at: zone, ImageStore(path: store).marks) else {
+                throw ZoneError("mount the zone's overlay file system", error)
+            }
+            drop(try mountOrCopy(in: folder, report))
+            return try mountCopy(isReadOnly: true)
         }
+    }
+
+    private func makeSkeleton() throws(SystemError) {
+        if case .names = ImageStore(path: store).marks {
+            throw SystemError("mount overlay", "the layers' marks are not those of overlayfs", .notSupported)
+        }
+        try Skeleton.make(in: store, .overlay)
     }
 
     private func mountLayers(_ layers: [String]) throws(SystemError) -> Descriptor {
@@ -111,7 +147,7 @@ struct OverlayRoot {
         do throws(SystemError) { return try mountDetached(isVolatile) } catch {
             // Made on first use, so that a start costs no look at it.
             guard error.errno == .noEntry else { throw error }
-            try Skeleton.make(in: store)
+            try makeSkeleton()
             // The failed mount has left its marks there.
             try folder.removeTree("work")
             try folder.makeDirectory("work", mode: 0o700)
@@ -119,10 +155,14 @@ struct OverlayRoot {
         }
     }
 
-    private var lower: [String] { layers + ["\(store)/\(Skeleton.name)"] }
+    private var lower: [String] { layers + ["\(store)/\(Skeleton.name(.overlay))"] }
+
+    private func mountDetached(_ isVolatile: Bool) throws(SystemError) -> Descriptor? {
+        try mountDetached(isVolatile, lower: lower)
+    }
 
     /// Mounts through the new calls; `nil` where the kernel takes only one `lowerdir` string and ours is too long.
-    private func mountDetached(_ isVolatile: Bool) throws(SystemError) -> Descriptor? {
+    func mountDetached(_ isVolatile: Bool = false, lower: [String]) throws(SystemError) -> Descriptor? {
         // One option a layer since Linux 6.8.
         if KernelVersion.running >= KernelVersion(6, 8),
             lower.allSatisfy({ $0.utf8.count <= OverlayRoot.longestOption })
@@ -174,9 +214,17 @@ struct OverlayRoot {
 
 /// The lowest layer of every zone: the mount points that each needs, so that none is made in the zone's own changes.
 enum Skeleton {
-    static let name = "skeleton"
+    /// Where overlayfs cannot read the layers there must not be one that it could be mounted with.
+    static func name(_ marks: LayerMarks) -> String {
+        switch marks {
+        case .overlay: ImageStore.overlaySkeleton
+        case .names: "mountpoints"
+        }
+    }
 
-    static func make(in store: String) throws(SystemError) {
+    static func make(in store: String, _ marks: LayerMarks) throws(SystemError) {
+        let name = Skeleton.name(marks)
+        if (try? FileStatus.of("\(store)/\(name)", followLinks: false)) != nil { return }
         let folder = try Descriptor.makePath(store, mode: 0o711)
         // One at a time, so that what a killed one left is the next one's to remove.
         let lock = try Descriptor.open(store, [.readOnly, .directory])

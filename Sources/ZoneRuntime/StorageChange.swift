@@ -92,7 +92,7 @@ struct StorageChange {
 
     // MARK: Files that take the place of others
 
-    /// Decides that a zone becomes what a definition says, with storage of its own and what is in `upper` in a folder.
+    /// Decides that a zone becomes what a definition says, with storage of its own and the zone's files that a folder holds.
     func decide(
         _ definition: ZoneDefinition, filledFrom folder: String, _ claim: borrowing ZoneStore.Claim
     ) throws(ZoneError) {
@@ -102,15 +102,7 @@ struct StorageChange {
             let limit = definition.storageLimit
             do throws(SystemError) {
                 let own = try OwnFiles(limit, in: target, at: place)
-                do throws(SystemError) {
-                    let upper = try Descriptor.open("\(folder)/upper", [.path, .directory, .noFollow])
-                    var transfer = TreeTransfer(.exact)
-                    try transfer.copy(upper, to: own.folder, as: "upper".utf8CString.map { $0 })
-                } catch {
-                    // The zone has never run.
-                    guard error.errno == .noEntry, error.operation == "open" else { throw error }
-                    try own.folder.ensureDirectory("upper", mode: 0o755)
-                }
+                try OwnTree.copy(from: try Descriptor.open(folder, [.path, .directory]), to: own.folder, .exact)
                 try own.sync()
             } catch {
                 guard let limit, error.errno == .noSpace || error.errno == .quotaExceeded else {
@@ -154,7 +146,7 @@ extension OverlayRoot {
     /// As ``prepare(anchor:isReadOnly:isVolatile:in:_:)``, for a zone whose own files have a limit.
     func prepare(
         _ definition: ZoneDefinition, _ limit: StorageLimit, at place: String, anchor: String,
-        in persistent: borrowing Descriptor, _ descriptors: inout DescriptorBag
+        in persistent: borrowing Descriptor, _ descriptors: inout DescriptorBag, report: (String) -> Void
     ) throws(ZoneError) -> RootPlan {
         let own = try attempting("mount the storage of zone \(definition.name)") { () throws(SystemError) in
             try OwnFiles(limit, in: persistent, at: place)
@@ -162,7 +154,7 @@ extension OverlayRoot {
         let root = try own.forOverlay { (path) throws(ZoneError) in
             try with(own: path).prepare(
                 anchor: anchor, isReadOnly: definition.isReadOnly, isVolatile: definition.autoRemove, in: own.folder,
-                &descriptors)
+                &descriptors, report: report)
         }
         if case .overlay = root.source, limit.kind == .image {
             throw ZoneError(

@@ -37,7 +37,7 @@ enum SystemZone {
         let isAlways = definition.systemMode == .always
         guard InitSystem.isCandidate(arguments) else { return isAlways ? .systemd : nil }
         let lookup = LayerLookup(
-            layers: try attemptingImage { () throws(ImageError) in try images.layers(of: image) })
+            try attemptingImage { () throws(ImageError) in try images.layers(of: image) }, images.marks)
         return InitSystem.detect(arguments) { lookup.resolve($0) } ?? (isAlways ? .systemd : nil)
     }
 

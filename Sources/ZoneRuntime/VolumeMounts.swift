@@ -76,11 +76,11 @@ struct VolumeMounts {
             throw ZoneError(.notFound, "volume \(name) has just been removed", hint: "try again")
         }
         if volume.isUsed { return }
-        let overlay = try volumes.zones.overlay(of: definition)
+        let layers = try volumes.zones.layers(of: definition)
         let own = try volumes.files(of: volume, in: folder)
         do throws(SystemError) {
             if !mount.options.contains(VolumeOption.noCopy) {
-                try fill(own.folder, from: overlay, at: mount.destination)
+                try fill(own.folder, from: layers, at: mount.destination)
             }
             volume.isUsed = true
             try folder.replaceFile(VolumeStore.record, volume.serialized(), mode: 0o600)
@@ -91,23 +91,27 @@ struct VolumeMounts {
 
     /// Puts a copy of an image's folder in the place of an empty volume, in one step.
     private func fill(
-        _ folder: borrowing Descriptor, from overlay: OverlayRoot, at destination: String
+        _ folder: borrowing Descriptor, from layers: [String], at destination: String
     ) throws(SystemError) {
         let data = try folder.open(VolumeStore.data, [.readOnly, .directory, .noFollow], resolve: .beneath)
         // Somebody has put something in by its path on the host.
         guard try data.rawEntries().isEmpty else { return }
-        let root = try overlay.mountForReading(own: false)
+        let marks = volumes.zones.folders.marks
         // The image may have nothing there, or a file.
-        guard let source = try? root.open(destination, [.path, .directory], resolve: .zone) else { return }
+        guard let place = LayerLookup(layers, marks).resolve(destination),
+            let source = try LayerTree(layers, marks).directory(place.utf8CString.map { $0 })
+        else { return }
         let name = ".\(VolumeStore.data)"
         // Of one that was killed.
         try folder.removeTree(name)
-        var policy = CopyPolicy()
-        policy.merges = false
+        var policy = CopyPolicy.layer(marks, flattens: true)
+        policy.keepsAllAttributes = false
         // An ordinary user cannot make any.
         policy.makesNodes = !Rootless.isInside
-        var transfer = TreeTransfer(policy)
-        try transfer.copy(source, to: folder, as: name.utf8CString.map { $0 })
+        for layer in source.folders.reversed() {
+            var transfer = TreeTransfer(policy)
+            try transfer.copy(layer.file, to: folder, as: name.utf8CString.map { $0 })
+        }
         try data.sync()
         // rename(2) replaces a directory that is empty.
         try check(zn_renameat2(folder.raw, name, folder.raw, VolumeStore.data, 0), "rename", name)

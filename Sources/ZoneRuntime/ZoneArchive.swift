@@ -85,13 +85,12 @@ public struct ZoneArchive: Sendable {
         var document = ArchivedZone()
         var written: [String: Digest] = [:]
         let own = try store.ownFiles(definition, claim)
-        let upper = "\(own.path)/upper"
         document.zone = try moment(
-            definition, upper, try lifecycle.image(of: definition), claim, &archive, &written, isOwn: true)
+            definition, own.path, try lifecycle.image(of: definition), claim, &archive, &written, isOwn: true)
         for snapshot in try store.snapshots(of: claim.name) {
             let then = try store.definition(of: claim.name, at: snapshot.name)
-            let upper = "\(store.folders.snapshot(snapshot.name, of: claim.name))/upper"
-            var moment = try moment(then, upper, try lifecycle.image(of: then), claim, &archive, &written)
+            let folder = store.folders.snapshot(snapshot.name, of: claim.name)
+            var moment = try moment(then, folder, try lifecycle.image(of: then), claim, &archive, &written)
             moment.snapshot = snapshot
             document.snapshots.append(moment)
         }
@@ -106,9 +105,9 @@ public struct ZoneArchive: Sendable {
         }
     }
 
-    /// `isOwn`: these are the changes of the zone itself, which may run.
+    /// `folder`: what holds the files; `isOwn`: they are the zone's own, which may run.
     private func moment(
-        _ definition: ZoneDefinition, _ upper: String, _ image: Image, _ claim: borrowing ZoneStore.Claim,
+        _ definition: ZoneDefinition, _ folder: String, _ image: Image, _ claim: borrowing ZoneStore.Claim,
         _ archive: inout ChangesArchive, _ written: inout [String: Digest], isOwn: Bool = false
     ) throws(ZoneError) -> ArchivedZone.Moment {
         var moment = ArchivedZone.Moment()
@@ -120,28 +119,41 @@ public struct ZoneArchive: Sendable {
         do throws(ImageError) { try archive.add(image) } catch { throw ZoneError(error) }
         for layer in try store.bases(of: definition).all.reversed() {
             // Snapshots stand on many of them together. Nobody writes to these.
-            let digest = if let known = written[layer] { known } else { try add(layer, claim, &archive) }
+            let digest = if let known = written[layer] { known } else { try add(layer, claim, &archive) { () } }
             written[layer] = digest
             moment.changes.append(digest)
         }
-        // A zone that has never run has none.
-        if (try? FileStatus.of(upper, followLinks: false))?.kind == .directory {
-            moment.changes.append(try add(upper, claim, &archive, isOwn: isOwn))
+        let layer = ZoneChangesLayer(at: folder)
+        defer { layer.end() }
+        if layer.isThere {
+            let below = try store.layers(of: definition)
+            let marks = store.folders.marks
+            moment.changes.append(
+                try add(layer.path, claim, &archive, isOwn: isOwn) { () throws(ZoneError) in
+                    try layer.find(upon: below, marks)
+                })
         }
         return moment
     }
 
+    /// Adds a layer of changes; `prepare` is called when nothing changes it any more, before it is looked at.
     private func add(
-        _ folder: String, _ claim: borrowing ZoneStore.Claim, _ archive: inout ChangesArchive, isOwn: Bool = false
+        _ folder: String, _ claim: borrowing ZoneStore.Claim, _ archive: inout ChangesArchive, isOwn: Bool = false,
+        _ prepare: () throws(ZoneError) -> Void
     ) throws(ZoneError) -> Digest {
         var refusal: ZoneError?
         do throws(ImageError) {
             return try archive.add(changes: folder) { (body) throws(ImageError) in
-                if !isOwn { return try body() }
                 var failure: ImageError?
+                func add() throws(ZoneError) {
+                    try prepare()
+                    do throws(ImageError) { try body() } catch { failure = error }
+                }
                 do throws(ZoneError) {
-                    try ZoneChanges(store).whileFrozen(claim, for: "export") { () throws(ZoneError) in
-                        do throws(ImageError) { try body() } catch { failure = error }
+                    if isOwn {
+                        try ZoneChanges(store).whileFrozen(claim, for: "export", add)
+                    } else {
+                        try add()
                     }
                 } catch {
                     refusal = error

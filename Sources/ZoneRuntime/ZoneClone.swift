@@ -38,8 +38,19 @@ public struct ZoneClone: Sendable {
         rollback.add { [store] in try? store.eraseInterrupted(name) }
         // By the first zone's name: its layers are its own.
         let bases = try store.bases(of: definition).all
+        let isWhole = try isWhole(origin, definition, at: snapshot)
+        if isWhole, isLinked == true {
+            throw ZoneError(
+                .unsupported,
+                "clone --linked: zone \(zone) has a copy of all its image's files, as overlayfs could not work there, so nothing can stand on it",
+                hint: "'zonectl clone --full' copies it")
+        }
         let links =
-            if let isLinked { isLinked } else { try ZoneLayers(store).freezes(definition, in: origin.persistent) }
+            if let isLinked {
+                isLinked
+            } else {
+                isWhole ? false : try ZoneLayers(store).freezes(definition, in: origin.persistent)
+            }
         try StorageMaker(store).make(&definition, in: claim.persistent)
         definition.name = name
         let own = try store.ownFiles(definition, claim)
@@ -60,14 +71,21 @@ public struct ZoneClone: Sendable {
             }
         } else {
             // What a linked clone stands on becomes the new zone's own.
-            var layers = Array(bases.reversed())
-            if let snapshot, let changes = store.changes(of: zone, at: snapshot) { layers.append(changes) }
             var policy = CopyPolicy.exact
-            for layer in layers {
-                try copy(layer, own.folder, name, policy)
-                policy = .layer
+            for layer in isWhole ? [] : bases.reversed() {
+                try attempting("make zone \(name)") { () throws(SystemError) in
+                    let upper = try Descriptor.open(layer, [.path, .directory, .noFollow])
+                    var transfer = TreeTransfer(policy)
+                    try transfer.copy(upper, to: own.folder, as: "upper".utf8CString.map { $0 })
+                }
+                policy = .layer(store.folders.marks)
             }
-            if snapshot == nil {
+            if let snapshot {
+                try attempting("make zone \(name)") { () throws(SystemError) in
+                    let kept = try Descriptor.open(store.folders.snapshot(snapshot, of: zone), [.path, .directory])
+                    try OwnTree.copy(from: kept, to: own.folder, policy)
+                }
+            } else {
                 try ZoneChanges(store).copy(origin, for: "clone", to: own.folder, policy)
             }
             definition.base = nil
@@ -99,13 +117,11 @@ public struct ZoneClone: Sendable {
         return "clone-\(number)"
     }
 
-    private func copy(
-        _ layer: String, _ folder: borrowing Descriptor, _ zone: String, _ policy: CopyPolicy
-    ) throws(ZoneError) {
-        try attempting("make zone \(zone)") { () throws(SystemError) in
-            let upper = try Descriptor.open(layer, [.path, .directory, .noFollow])
-            var transfer = TreeTransfer(policy)
-            try transfer.copy(upper, to: folder, as: "upper".utf8CString.map { $0 })
-        }
+    private func isWhole(
+        _ origin: borrowing ZoneStore.Claim, _ definition: ZoneDefinition, at snapshot: String?
+    ) throws(ZoneError) -> Bool {
+        if let snapshot { return OwnTree(at: store.folders.snapshot(snapshot, of: origin.name)) == .whole }
+        let own = try store.ownFiles(definition, origin)
+        return OwnTree(in: own.folder) == .whole
     }
 }

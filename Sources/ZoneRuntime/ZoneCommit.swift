@@ -22,9 +22,14 @@ public struct ZoneCommit: Sendable {
         let base = try ZoneLifecycle(store).image(of: definition)
         var folders = try store.bases(of: definition).all.reversed() as [String]
         let own = try store.ownFiles(definition, claim)
-        let upper = "\(own.path)/upper"
-        // A zone that has never run has none.
-        if (try? FileStatus.of(upper, followLinks: false))?.kind == .directory { folders.append(upper) }
+        let layer = ZoneChangesLayer(at: own.path)
+        defer {
+            layer.end()
+            claim.unlock()
+        }
+        if layer.isThere { folders.append(layer.path) }
+        let below = try store.layers(of: definition)
+        let marks = store.folders.marks
         var note = CommitNote()
         note.created = PointInTime.rfc3339(FileStatus.now / 1_000_000_000)
         note.comment = comment
@@ -37,6 +42,7 @@ public struct ZoneCommit: Sendable {
                 var failure: ImageError?
                 do throws(ZoneError) {
                     try changes.whileFrozen(claim, for: "commit") { () throws(ZoneError) in
+                        try layer.find(upon: below, marks)
                         do throws(ImageError) { try body() } catch { failure = error }
                     }
                 } catch {

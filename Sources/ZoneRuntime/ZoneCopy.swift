@@ -80,7 +80,7 @@ public struct ZoneCopy: Sendable {
         if path.isEmpty {
             throw ZoneError(.invalid, "cp: the path in zone \(name) is empty", hint: "its root is \(name):/")
         }
-        return CopyPlace(try ZoneTree.open(name, in: store, for: "cp", writes: writes))
+        return CopyPlace(try ZoneTree.open(name, in: store, for: "cp", writes: writes, report: report))
     }
 
     // MARK: Files

@@ -56,15 +56,21 @@ public struct ZoneDiff: Sendable {
         let own = try store.ownFiles(definition, claim)
         // A linked clone began as what it stands on.
         let bases = try store.bases(of: definition)
-        let overlay = try store.overlay(of: definition)
-        let lower = OverlayRoot(
-            layers: Array(overlay.layers.dropFirst(bases.own.count)), store: overlay.store, zone: overlay.zone)
+        let all = try store.layers(of: definition)
         do throws(SystemError) {
-            let layers = try LayerFolder.open(["\(own.path)/upper"] + bases.own)
-            if layers.isEmpty { return [] }
-            var comparison = LayerComparison(lower: try lower.mountForReading(own: false))
-            try comparison.add(layers)
-            return comparison.changes.sorted { $0.path < $1.path }
+            let marks = store.folders.marks
+            let lower = try LayerTree(Array(all.dropFirst(bases.own.count)), marks)
+            let changes: [ZoneChange]
+            if PlainRoot.exists(in: own.folder) {
+                var comparison = try PlainComparison(of: own.folder, with: lower)
+                try comparison.run()
+                changes = comparison.changes.map { ZoneChange("/" + $0.path.shown, $0.kind) }
+            } else {
+                var comparison = LayerComparison(lower: lower)
+                try comparison.add(try LayerEntry.open(["\(own.path)/upper"] + bases.own, marks))
+                changes = comparison.changes
+            }
+            return changes.sorted { $0.path < $1.path }
         } catch {
             throw ZoneError("look at the changes of zone \(entry.name)", error)
         }
@@ -72,40 +78,39 @@ public struct ZoneDiff: Sendable {
 }
 
 /// Compares upper layers, taken as one, with what lies below them.
-struct LayerComparison: ~Copyable {
+struct LayerComparison {
     private static let maximumDepth = 400
 
-    private let lower: Descriptor
+    private let lower: LayerTree
     private(set) var changes: [ZoneChange] = []
 
-    /// `lower`: a directory that shows everything below the upper layer.
-    init(lower: consuming Descriptor) {
+    /// `lower`: everything below the upper layers.
+    init(lower: LayerTree) {
         self.lower = lower
     }
 
     /// `layers`: topmost first.
-    mutating func add(_ layers: [LayerFolder]) throws(SystemError) {
-        let root = try LayerFolder.Merged(layers)
+    mutating func add(_ layers: [LayerEntry]) throws(SystemError) {
+        if layers.isEmpty { return }
+        let root = try MergedDirectory(layers)
         try add(root, [], hidesLower: root.isOpaque, depth: 0)
     }
 
     /// `path`: of the directory, with a slash at its end unless empty. `hidesLower`: nothing below shows through.
     private mutating func add(
-        _ directory: LayerFolder.Merged, _ path: [CChar], hidesLower: Bool, depth: Int
+        _ directory: MergedDirectory, _ path: [CChar], hidesLower: Bool, depth: Int
     ) throws(SystemError) {
         guard depth < LayerComparison.maximumDepth else { throw SystemError("compare", path.shown, .loop) }
-        let names = try directory.forEach { (entry, name, rest) throws(SystemError) in
+        let names = try directory.forEach { (name, found) throws(SystemError) in
             let whole = path + name
             let shown = "/" + whole.shown
-            let status = try entry.stat()
             let before = below(whole)
-            if OverlayMarks.isWhiteout(status) {
+            guard let kind = try found.entry?.kind() else {
                 if before != nil { changes.append(ZoneChange(shown, .deleted)) }
                 return
             }
             changes.append(ZoneChange(shown, before == nil ? .added : .changed))
-            guard status.kind == .directory else { return }
-            let inner = try LayerFolder.Merged(entry, name, over: rest)
+            guard kind == .directory, let inner = try directory.directory(name, found) else { return }
             // What was a file, or a directory of another name, has nothing of this name below.
             let isOpaque = hidesLower || before != .directory || inner.isOpaque
             try add(inner, path + name.dropLast() + [slash], hidesLower: isOpaque, depth: depth + 1)
@@ -115,40 +120,24 @@ struct LayerComparison: ~Copyable {
 
     /// What lay in a directory that was removed and made again.
     private mutating func addHidden(in path: [CChar], _ names: Set<[CChar]>) throws(SystemError) {
-        guard below(path + [0]) == .directory else { return }
-        let folder = try lower.open((path + [0]).shown, [.path, .directory, .noFollow], resolve: .beneath)
-        for name in try folder.rawEntries() where !names.contains(name) {
+        guard let folder = try lower.directory(path + [0]) else { return }
+        for name in try folder.names() where !names.contains(name) {
             changes.append(ZoneChange("/" + (path + name).shown, .deleted))
         }
     }
 
     /// What lies below at a path, `nil` for nothing.
     private func below(_ path: [CChar]) -> FileStatus.Kind? {
-        if path == [0] { return .directory }
-        // What cannot be looked up because a part of the path is a file there, is not there.
-        guard let entry = try? lower.openEntry(path) else { return nil }
-        return try? entry.stat().kind
+        // What cannot be looked up is not there.
+        guard let entry = try? lower.entry(path) else { return nil }
+        return try? entry.kind()
     }
 
     private let slash = CChar(bitPattern: UInt8(ascii: "/"))
 }
 
-/// How overlayfs marks in an upper layer what is gone from the lower ones.
+/// What overlayfs notes in an upper layer beside what is gone from the lower ones (``LayerMarks``).
 enum OverlayMarks {
-    /// A name that is gone.
-    static func isWhiteout(_ status: FileStatus) -> Bool {
-        status.kind == .characterDevice && status.major == 0 && status.minor == 0
-    }
-
-    /// A directory through which nothing below shows. An ordinary user's marks are in user.*.
-    static func isOpaque(_ attributes: [ExtendedAttribute]) -> Bool {
-        value("opaque", in: attributes) == Array("y".utf8)
-    }
-
-    static func isMark(_ name: String) -> Bool {
-        name.hasPrefix("trusted.overlay.") || name.hasPrefix("user.overlay.")
-    }
-
     /// A mark as this user's overlays have it.
     static func mark(_ name: String) -> ExtendedAttribute {
         ExtendedAttribute(name: "\(Rootless.isInside ? "user" : "trusted").overlay.\(name)", value: Array("y".utf8))

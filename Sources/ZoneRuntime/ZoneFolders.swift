@@ -63,6 +63,7 @@ public struct ZoneFolders: Sendable {
     }
 
     public var images: ImageStore { ImageStore(path: store) }
+    var marks: LayerMarks { images.marks }
 
     var zones: String { "\(store)/zones" }
     var seccompCache: String { "\(store)/cache/seccomp" }

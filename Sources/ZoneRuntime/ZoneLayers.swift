@@ -44,12 +44,14 @@ struct ZoneLayers {
 
     /// Whether a zone's changes are frozen rather than copied; the one place where that is decided.
     ///
-    /// Not where a copy costs nothing, as a zone with layers copies a file of a lower one before it writes to it. Not where
+    /// Not where overlayfs cannot work. Not where a copy costs nothing, as a zone with layers copies a file of a lower one before it writes to it. Not where
     /// the zone's files have a limit, which what is frozen would no longer count against. And only
     /// so many upon one another: each costs a little at every start and look into a directory, and all must go
     /// into the options of one mount, which before Linux 6.8 are a page.
     func freezes(_ definition: ZoneDefinition, in folder: borrowing Descriptor) throws(ZoneError) -> Bool {
-        if definition.storage != nil || folder.sharesBlocks { return false }
+        if definition.storage != nil || OwnTree(in: folder) == .whole || folder.sharesBlocks { return false }
+        // Folding knows overlayfs's marks only.
+        if case .names = store.folders.marks { return false }
         let most = KernelVersion.running >= KernelVersion(6, 8) ? 32 : 8
         return try store.bases(of: definition).all.count < most
     }
@@ -136,7 +138,7 @@ struct ZoneLayers {
     static func makeUpper(in folder: borrowing Descriptor, like model: String) throws(SystemError) {
         let model = try Descriptor.open(model, [.path, .directory, .noFollow])
         var attributes = try FileAttributes(of: model, try model.stat())
-        attributes.extended.removeAll { OverlayMarks.isMark($0.name) }
+        attributes.extended.removeAll(where: LayerMarks.isOverlayfs)
         try folder.makeDirectory("upper", mode: 0o700)
         let made = try folder.open("upper", [.path, .directory, .noFollow], resolve: .beneath)
         try EntryMaker(.exact).set(attributes, of: made, .directory, "upper".utf8CString.map { $0 })
@@ -227,7 +229,9 @@ struct ZoneLayers {
         case .snapshot: return false
         case .zone:
             // With a limit, its files are in another file system, or count apart.
-            guard var definition = try store.definition(of: claim.name), definition.storage == nil else { return false }
+            guard var definition = try store.definition(of: claim.name), definition.storage == nil,
+                OwnTree(in: claim.persistent) != .whole
+            else { return false }
             let isFolded = try attempting("fold layers of zone \(claim.name)") { () throws(SystemError) in
                 try claim.persistent.removeTree("work")
                 if (try? claim.persistent.status("upper")) == nil {

@@ -9,13 +9,17 @@ import OCI
 /// Makes zones and starts them in the background.
 public struct ZoneLifecycle: Sendable {
     let store: ZoneStore
+    /// Gets warnings of zones that are started in the background; their logs have them, too.
+    private let report: @Sendable (String) -> Void
 
-    public init(_ folders: ZoneFolders) {
+    public init(_ folders: ZoneFolders, report: @escaping @Sendable (String) -> Void = { _ in }) {
         store = ZoneStore(folders)
+        self.report = report
     }
 
     init(_ store: ZoneStore) {
         self.store = store
+        report = { _ in }
     }
 
     // MARK: Making
@@ -143,9 +147,12 @@ public struct ZoneLifecycle: Sendable {
         _ definition: ZoneDefinition, _ image: Image, _ claim: borrowing ZoneStore.Claim, adopting: ZoneRecord?
     ) throws(ZoneError) {
         let zone = claim.name
-        try KeeperProcess.start(named: zone) { report in
+        try KeeperProcess.start(named: zone, report: report) { report in
+            let notes = report.notes
             do throws(ZoneError) {
-                let keeper = try self.begin(definition, image, claim, adopting: adopting, service: nil)
+                let keeper = try self.begin(definition, image, claim, adopting: adopting, service: nil) {
+                    notes.add($0)
+                }
                 claim.unlock()
                 report.started()
                 return keeper.keep()
@@ -159,7 +166,7 @@ public struct ZoneLifecycle: Sendable {
     /// A keeper whose zone runs.
     private func begin(
         _ definition: ZoneDefinition, _ image: Image, _ claim: borrowing ZoneStore.Claim, adopting: ZoneRecord?,
-        service: KeeperService?
+        service: KeeperService?, report: @escaping @Sendable (String) -> Void = { _ in }
     ) throws(ZoneError) -> Keeper {
         let signals = try attempting("wait for signals") { () throws(SystemError) in
             try SignalQueue(Keeper.signalSet)
@@ -170,7 +177,7 @@ public struct ZoneLifecycle: Sendable {
             // It has ended since the look: started it is all the same.
             try store.removeGroups(adopting)
         }
-        do throws(ZoneError) { try keeper.start(claim, image: image, isAgain: false) } catch {
+        do throws(ZoneError) { try keeper.start(claim, image: image, isAgain: false, report: report) } catch {
             keeper.noteFailedStart(error, next: .stopped)
             throw error
         }

@@ -122,7 +122,7 @@ public struct ZoneSnapshots: Sendable {
         try ZoneLayers(store).freeze(name, claim, &definition)
         if definition.storage == nil {
             try PendingRestore.prepare(
-                claim, definition, from: store.changes(of: zone, at: name),
+                claim, definition, from: store.folders.snapshot(name, of: zone),
                 upon: try store.bases(of: definition).all.first)
         } else {
             try StorageChange(store).decide(
@@ -140,32 +140,36 @@ public struct ZoneSnapshots: Sendable {
 /// A restore is decided in one step: a folder with all of it, on the disk, gets its name. Whoever locks the zone next
 /// finishes one that was interrupted.
 enum PendingRestore {
-    /// What is decided: `upper` and `definition.json` move out of it, the zone's former changes in, and then it goes.
+    /// What is decided: the files and `definition.json` move out of it, the zone's former changes in, and then it goes.
     static let folder = ".restore"
     static let unfinished = ".restore.new"
     private static let former = "former"
 
-    /// `changes`: the upper layer to copy, if there is one; `base`: the layer that the zone will stand on.
+    /// `folder`: what holds the files to copy, if there are any; `base`: the layer that the zone will stand on.
     static func prepare(
-        _ claim: borrowing ZoneStore.Claim, _ definition: ZoneDefinition, from changes: String?, upon base: String?
+        _ claim: borrowing ZoneStore.Claim, _ definition: ZoneDefinition, from folder: String, upon base: String?
+    ) throws(ZoneError) {
+        try prepare(claim, definition) { (target) throws(SystemError) in
+            let source = try Descriptor.open(folder, [.path, .directory, .noFollow])
+            if let base, OwnTree(in: source) == nil { return try ZoneLayers.makeUpper(in: target, like: base) }
+            try OwnTree.copy(from: source, to: target, .exact)
+        }
+    }
+
+    /// The same where `fill` puts the files into a folder, under one of the names of ``OwnTree``.
+    static func prepare(
+        _ claim: borrowing ZoneStore.Claim, _ definition: ZoneDefinition,
+        _ fill: (borrowing Descriptor) throws(SystemError) -> Void
     ) throws(ZoneError) {
         do throws(SystemError) {
             try claim.persistent.removeTree(unfinished)
             try claim.persistent.makeDirectory(unfinished, mode: 0o700)
             let target = try claim.persistent.open(unfinished, [.readOnly, .directory], resolve: .beneath)
             do throws(SystemError) {
-                if let changes {
-                    let upper = try Descriptor.open(changes, [.path, .directory, .noFollow])
-                    var transfer = TreeTransfer(.exact)
-                    try transfer.copy(upper, to: target, as: "upper".utf8CString.map { $0 })
-                } else if let base {
-                    try ZoneLayers.makeUpper(in: target, like: base)
-                } else {
-                    try target.makeDirectory("upper", mode: 0o755)
-                }
+                try fill(target)
                 try target.replaceFile("definition.json", definition.serialized(), mode: 0o600)
                 try check(zn_syncfs(target.raw), "syncfs")
-                try claim.persistent.rename(unfinished, to: folder, replace: false)
+                try claim.persistent.rename(unfinished, to: PendingRestore.folder, replace: false)
             } catch {
                 // The first error is the one to tell.
                 try? claim.persistent.removeTree(unfinished)
@@ -181,13 +185,13 @@ enum PendingRestore {
         do throws(SystemError) {
             guard exists(folder, in: zone) else { return }
             let decided = try zone.open(folder, [.readOnly, .directory, .noFollow], resolve: .beneath)
-            let all = ["upper", OwnFiles.projectFolder, OwnFiles.image]
+            let all = OwnTree.allCases.map(\.rawValue) + [OwnFiles.projectFolder, OwnFiles.image]
             if let new = all.first(where: { exists($0, in: decided) }) {
                 for name in all where exists(name, in: zone) {
-                    try check(zn_renameat2(zone.raw, name, decided.raw, "\(former)-\(name)", 1), "rename", name)
+                    try check(renameToNew(zone.raw, name, decided.raw, "\(former)-\(name)"), "rename", name)
                 }
                 // Last: as long as it is here, the others are the former ones.
-                try check(zn_renameat2(decided.raw, new, zone.raw, new, 1), "rename", new)
+                try check(renameToNew(decided.raw, new, zone.raw, new), "rename", new)
             }
             // What overlayfs noted there is about the former changes.
             try zone.removeTree("work")
@@ -207,7 +211,7 @@ enum PendingRestore {
     }
 }
 
-/// What a zone has changed in its image's files: the overlay's upper layer.
+/// A zone's own files: what it has changed in its image's, or a root that is a copy.
 struct ZoneChanges {
     private let store: ZoneStore
 
@@ -215,25 +219,14 @@ struct ZoneChanges {
         self.store = store
     }
 
-    /// Copies a locked zone's changes to `upper` in a folder; a zone that runs is frozen meanwhile.
+    /// Copies a locked zone's own files to a folder, as ``OwnTree``; a zone that runs is frozen meanwhile.
     func copy(
         _ claim: borrowing ZoneStore.Claim, for verb: String, to target: borrowing Descriptor,
         _ policy: CopyPolicy = .exact
     ) throws(ZoneError) {
         let own = try store.ownFiles(try store.definition(of: claim.name, for: verb), claim)
         try whileFrozen(claim, for: verb) { () throws(ZoneError) in
-            do throws(SystemError) {
-                let upper: Descriptor
-                do throws(SystemError) {
-                    upper = try own.folder.open("upper", [.path, .directory, .noFollow], resolve: .beneath)
-                } catch {
-                    // The zone has never run.
-                    guard error.errno == .noEntry else { throw error }
-                    return try target.ensureDirectory("upper", mode: 0o755)
-                }
-                var transfer = TreeTransfer(policy)
-                try transfer.copy(upper, to: target, as: "upper".utf8CString.map { $0 })
-            } catch {
+            do throws(SystemError) { try OwnTree.copy(from: own.folder, to: target, policy) } catch {
                 if error.errno == .loop {
                     throw ZoneError(
                         .unsupported,

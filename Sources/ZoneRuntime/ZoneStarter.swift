@@ -186,11 +186,12 @@ struct ZoneStarter: Sendable {
         let overlay = OverlayRoot(layers: layers, store: folders.store, zone: place)
         let root: RootPlan
         if let limit = definition.storageLimit {
-            root = try overlay.prepare(definition, limit, at: place, anchor: folders.root, in: persistent, &descriptors)
+            root = try overlay.prepare(
+                definition, limit, at: place, anchor: folders.root, in: persistent, &descriptors, report: report)
         } else {
             root = try overlay.prepare(
                 anchor: folders.root, isReadOnly: definition.isReadOnly, isVolatile: definition.autoRemove,
-                in: persistent, &descriptors)
+                in: persistent, &descriptors, report: report)
         }
         var plan = try PlanBuilder(spec: spec).plan(
             root: root, cgroups: groups, seccomp: try seccompProgram(definition, spec), descriptors: descriptors)

@@ -29,9 +29,9 @@ struct ZoneTree: ~Copyable {
         self.claim = claim
     }
 
-    /// Opens a zone's root; `writes`: things are to be changed there.
+    /// Opens a zone's root; `writes`: things are to be changed there. `report` is told about a copy that must be made first.
     static func open(
-        _ name: String, in store: ZoneStore, for verb: String, writes: Bool
+        _ name: String, in store: ZoneStore, for verb: String, writes: Bool, report: (String) -> Void
     ) throws(ZoneError) -> ZoneTree {
         let entry = ZoneControl(store.folders).settled(try store.find(name))
         if let process = entry.state.process { return try of(process, entry.name, verb) }
@@ -46,7 +46,7 @@ struct ZoneTree: ~Copyable {
         let claim = try store.lock(entry.name)
         // Started while we waited for the lock: it holds the zone's root now.
         if let process = store.entry(entry.name).state.process { return try of(process, entry.name, verb) }
-        return try stopped(claim, in: store, verb, writes: writes)
+        return try stopped(claim, in: store, verb, writes: writes, report)
     }
 
     private static func of(_ process: RecordedProcess, _ zone: String, _ verb: String) throws(ZoneError) -> ZoneTree {
@@ -63,7 +63,8 @@ struct ZoneTree: ~Copyable {
     }
 
     private static func stopped(
-        _ claim: consuming ZoneStore.Claim, in store: ZoneStore, _ verb: String, writes: Bool
+        _ claim: consuming ZoneStore.Claim, in store: ZoneStore, _ verb: String, writes: Bool,
+        _ report: (String) -> Void
     ) throws(ZoneError) -> ZoneTree {
         let zone = claim.name
         guard let definition = try store.definition(of: zone) else {
@@ -81,12 +82,15 @@ struct ZoneTree: ~Copyable {
         let own = try store.ownFiles(definition, claim)
         let attempt = "\(verb): mount the root of zone \(zone)"
         let root = try own.forOverlay { (path) throws(ZoneError) in
-            try attempting(attempt) { () throws(SystemError) in
-                let overlay = overlay.with(own: path)
-                let root = writes ? try overlay.mountForChanges(in: own.folder) : try overlay.mountForReading()
-                if let root { return root }
-                throw SystemError("mount overlay", "this kernel does it only for a zone that starts", .notSupported)
+            let overlay = overlay.with(own: path)
+            do throws(ZoneError) {
+                if !writes { return try overlay.mountForReading(in: own.folder, report) }
+                if let root = try overlay.mountOrCopy(in: own.folder, report) { return root }
+            } catch {
+                throw error.inside(verb)
             }
+            throw ZoneError(
+                attempt, SystemError("mount overlay", "this kernel does it only for a zone that starts", .notSupported))
         }
         do throws(SystemError) {
             if binds.isEmpty { return ZoneTree(zone, root: root, claim: claim) }
@@ -132,6 +136,11 @@ struct ZoneTree: ~Copyable {
 }
 
 extension ZoneStore {
+    /// All that lies below a zone's own files, topmost first.
+    func layers(of definition: ZoneDefinition) throws(ZoneError) -> [String] {
+        try overlay(of: definition).layers + ["\(folders.store)/\(Skeleton.name(folders.marks))"]
+    }
+
     /// The layers that a zone's root is made of.
     func overlay(of definition: ZoneDefinition) throws(ZoneError) -> OverlayRoot {
         let layers = try attemptingImage { () throws(ImageError) in

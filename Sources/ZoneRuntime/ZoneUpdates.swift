@@ -134,24 +134,30 @@ public struct ZoneUpdates: Sendable {
             throw error
         }
         let bases = try store.bases(of: definition).all
-        let old = try overlay(before, zone)
-        let new = try overlay(image, zone)
-        let own = try store.limitedFiles(definition)
+        let old = try layers(of: before)
+        let new = try layers(of: image)
+        let marks = store.folders.marks
+        let claim = try store.lock(zone)
+        let own = try store.ownFiles(definition, claim)
+        let layer = ZoneChangesLayer(at: own.path)
+        defer {
+            layer.end()
+            claim.unlock()
+        }
+        try layer.find(upon: bases + old, marks)
         do throws(SystemError) {
-            var comparison = BaseComparison(
-                old: try old.mountForReading(own: false), new: try new.mountForReading(own: false))
-            let upper = "\(OwnFiles.path(of: own) ?? store.folders.persistent(zone))/upper"
-            try comparison.add(try LayerFolder.open([upper] + bases))
+            var comparison = BaseComparison(old: try LayerTree(old, marks), new: try LayerTree(new, marks))
+            try comparison.add(try LayerEntry.open([layer.path] + bases, marks))
             return comparison.kept
         } catch {
             throw ZoneError("compare the changes of zone \(zone) with its new image", error)
         }
     }
 
-    private func overlay(_ image: Image, _ zone: String) throws(ZoneError) -> OverlayRoot {
-        OverlayRoot(
-            layers: try attemptingImage { () throws(ImageError) in try store.folders.images.layers(of: image) },
-            store: store.folders.store, zone: store.folders.persistent(zone))
+    private func layers(of image: Image) throws(ZoneError) -> [String] {
+        let skeleton = Skeleton.name(store.folders.marks)
+        return try attemptingImage { () throws(ImageError) in try store.folders.images.layers(of: image) }
+            + ["\(store.folders.store)/\(skeleton)"]
     }
 
     /// The move itself.
@@ -164,20 +170,37 @@ public struct ZoneUpdates: Sendable {
                 hint: "try again")
         }
         // Read again: it may have been changed before we had the lock.
-        let next = try moved(try store.definition(of: zone, for: verb), to: image)
-        // What overlayfs noted there is about the old layers.
+        let former = try store.definition(of: zone, for: verb)
+        let next = try moved(former, to: image)
         let own = try store.ownFiles(next, claim)
+        let layer = ZoneChangesLayer(at: own.path)
+        try layer.find(upon: try store.layers(of: former), store.folders.marks)
+        // What overlayfs noted there is about the old layers.
         try attempting("move zone \(zone)") { () throws(SystemError) in try own.folder.removeTree("work") }
         var failure: ZoneError?
         try attemptingImage { () throws(ImageError) in
             // A removal beside this looks at the definitions when it has the store again.
             try store.folders.images.whileListed(image) {
-                do throws(ZoneError) { try store.write(next, in: claim.persistent) } catch { failure = error }
+                do throws(ZoneError) { try become(next, layer, claim) } catch { failure = error }
             }
         }
+        layer.end()
         if let failure { throw failure }
         drop(claim)
         try SystemdUnits(store).refresh(next)
+    }
+
+    /// A root that is a copy is given up for the changes in it: the next start copies the new image, and puts them upon it.
+    private func become(
+        _ next: ZoneDefinition, _ changes: ZoneChangesLayer, _ claim: borrowing ZoneStore.Claim
+    ) throws(ZoneError) {
+        guard changes.isWhole else { return try store.write(next, in: claim.persistent) }
+        if next.storage == nil {
+            try PendingRestore.prepare(claim, next, from: changes.folder, upon: nil)
+        } else {
+            try StorageChange(store).decide(next, filledFrom: changes.folder, claim)
+        }
+        try PendingRestore.finish(claim.persistent, claim.name)
     }
 
     private func startAgain(_ zone: String, _ update: ZoneUpdate) throws(ZoneError) {

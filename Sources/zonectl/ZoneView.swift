@@ -32,6 +32,8 @@ struct ZoneView: JSONRecord {
     var procView: String?
     var config: Spec?
     var definition: ZoneDefinition?
+    /// Of a zone made from an image: `overlay`, or `copy` where overlayfs could not work.
+    var rootKind: String?
     var snapshots: [SnapshotView]?
 
     init() {}
@@ -60,6 +62,7 @@ struct ZoneView: JSONRecord {
         try visitor.field("procView", &procView)
         try visitor.field("config", &config)
         try visitor.field("definition", &definition)
+        try visitor.field("rootKind", &rootKind)
         try visitor.field("snapshots", &snapshots)
     }
 

@@ -32,7 +32,7 @@ struct WhiteoutTests {
     }
 
     private func isWhiteout(_ path: String) -> Bool {
-        (try? FileStatus.of(path, followLinks: false).isWhiteout) == true
+        (try? FileStatus.of(path, followLinks: false)).map(LayerMarks.isWhiteout) == true
     }
 
     private func isOpaque(_ path: String) -> Bool {

@@ -30,9 +30,8 @@ import Testing
 
     private func compare(_ folder: TemporaryFolder, _ layers: [String] = ["upper"]) throws -> [KeptPath] {
         var comparison = BaseComparison(
-            old: try Descriptor.open("\(folder.path)/old", [.path, .directory]),
-            new: try Descriptor.open("\(folder.path)/new", [.path, .directory]))
-        try comparison.add(try LayerFolder.open(layers.map { "\(folder.path)/\($0)" }))
+            old: try LayerTree(["\(folder.path)/old"], .overlay), new: try LayerTree(["\(folder.path)/new"], .overlay))
+        try comparison.add(try LayerEntry.open(layers.map { "\(folder.path)/\($0)" }, .overlay))
         return comparison.kept
     }
 

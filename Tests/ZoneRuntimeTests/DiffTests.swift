@@ -33,8 +33,8 @@ import Testing
 
     @Test func tellsWhatOverlayfsHasNoted() throws {
         guard let folder = try layers() else { return }
-        var comparison = LayerComparison(lower: try Descriptor.open("\(folder.path)/lower", [.path, .directory]))
-        try comparison.add(try LayerFolder.open(["\(folder.path)/upper"]))
+        var comparison = LayerComparison(lower: try LayerTree(["\(folder.path)/lower"], .overlay))
+        try comparison.add(try LayerEntry.open(["\(folder.path)/upper"], .overlay))
         let lines = comparison.changes.map { "\($0.change.letter) \($0.path)" }.sorted {
             $0.dropFirst(2) < $1.dropFirst(2)
         }
@@ -52,16 +52,16 @@ import Testing
         let name = "both".utf8CString.map { $0 }
         try transfer.copy(
             try Descriptor.open("\(folder.path)/lower", [.path, .directory]), to: folder.descriptor, as: name)
-        var second = TreeTransfer(.layer)
+        var second = TreeTransfer(.layer(.overlay))
         try second.copy(
             try Descriptor.open("\(folder.path)/upper", [.path, .directory]), to: folder.descriptor, as: name)
         #expect(try folder.read("both/a") == "u" && folder.read("both/was") == "l" && folder.read("both/file/z") == "u")
         #expect(folder.has("both/same/old") && folder.has("both/same/more"))
         #expect(!folder.has("both/d/y") && !folder.has("both/d/z"))
         for gone in ["gone", "never"] {
-            #expect(OverlayMarks.isWhiteout(try FileStatus.of("\(folder.path)/both/\(gone)", followLinks: false)))
+            #expect(LayerMarks.isWhiteout(try FileStatus.of("\(folder.path)/both/\(gone)", followLinks: false)))
         }
         let marked = try Descriptor.open("\(folder.path)/both/d", [.path, .directory])
-        #expect(OverlayMarks.isOpaque(try marked.extendedAttributes()))
+        #expect(LayerMarks.isOpaque(try marked.extendedAttributes()))
     }
 }

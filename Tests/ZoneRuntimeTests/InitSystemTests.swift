@@ -2,6 +2,7 @@
 // SPDX-FileCopyrightText: ZoneRuntime authors
 
 import Glibc
+import LinuxSystem
 import OCI
 import TestSupport
 import Testing
@@ -59,7 +60,7 @@ import Testing
         ] {
             try #require(symlink(target, folder.path + "/" + link) == 0)
         }
-        let lookup = LayerLookup(layers: ["upper", "lower"].map { folder.path + "/" + $0 })
+        let lookup = LayerLookup(["upper", "lower"].map { folder.path + "/" + $0 }, .overlay)
         #expect(lookup.resolve("/sbin/init") == "/usr/lib/systemd/systemd")
         #expect(lookup.resolve("/bin/up") == "/bin/sh")
         #expect(lookup.resolve("/loop/a") == nil)

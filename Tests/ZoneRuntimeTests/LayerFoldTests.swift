@@ -21,8 +21,8 @@ import Testing
 
     /// What the layers change in what is below, as a zone has it.
     private func changes(_ folder: TemporaryFolder, _ names: String...) throws -> [String] {
-        var comparison = LayerComparison(lower: try open("\(folder.path)/image"))
-        try comparison.add(try LayerFolder.open(names.map { "\(folder.path)/\($0)" }))
+        var comparison = LayerComparison(lower: try LayerTree(["\(folder.path)/image"], .overlay))
+        try comparison.add(try LayerEntry.open(names.map { "\(folder.path)/\($0)" }, .overlay))
         return comparison.changes.map { "\($0.change.letter) \($0.path)" }.sorted()
     }
 

@@ -27,7 +27,7 @@ enum ApplyCommand {
         // All of them are read before anything is changed.
         var zones: [ZoneDefinition] = []
         for path in paths { zones += try DefinitionFile(path).zones().map(\.definition) }
-        let lifecycle = ZoneLifecycle(context.folders)
+        let lifecycle = ZoneLifecycle(context.folders, report: Output.report)
         let isDryRun = arguments.flag(dryRun)
         var status: Int32 = 0
         for zone in zones {

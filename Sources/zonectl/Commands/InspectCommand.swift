@@ -28,6 +28,7 @@ enum InspectCommand {
                 // What cannot be read is for 'snapshot ls' to report.
                 snapshots: (try? store.snapshots(of: entry.name)) ?? [])
             if let definition = definition ?? nil {
+                view.rootKind = store.rootKind(of: definition)
                 view.imageUpdate = ZoneUpdates(store.folders).available(for: definition)?.digest.description
             }
             return view

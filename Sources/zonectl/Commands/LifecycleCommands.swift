@@ -55,7 +55,7 @@ enum StartCommand {
         details: "A zone that runs is left alone, but gets a new keeper if its own was killed.",
         options: [foreground, boot], entersZone: true
     ) { (arguments, context) throws(ZoneError) in
-        let lifecycle = ZoneLifecycle(context.folders)
+        let lifecycle = ZoneLifecycle(context.folders, report: Output.report)
         if arguments.flag(boot) { return try startForBoot(arguments, lifecycle) }
         if arguments.flag(foreground) {
             guard let name = arguments.operands.first, arguments.operands.count == 1 else {

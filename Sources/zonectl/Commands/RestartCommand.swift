@@ -32,7 +32,8 @@ enum RestartCommand {
             throw ZoneError(.invalid, "restart takes --\(option.name) only with --updated")
         }
         return try InspectCommand.forEach(arguments.operands) { (name) throws(ZoneError) in
-            try Output.write(try ZoneLifecycle(context.folders).restart(name, seconds: seconds) + "\n")
+            try Output.write(
+                try ZoneLifecycle(context.folders, report: Output.report).restart(name, seconds: seconds) + "\n")
         }.exitCode
     }
 

@@ -86,7 +86,8 @@ enum RunCommand {
                     arguments.flag(interactive), arguments.flag(terminal)
                 )
                 let zone = try PullOptions.providing(definition.image, arguments, context) { () throws(ZoneError) in
-                    try ZoneLifecycle(context.folders).run(definition, name: arguments.value(name))
+                    try ZoneLifecycle(context.folders, report: Output.report).run(
+                        definition, name: arguments.value(name))
                 }
                 try Output.write(zone + "\n")
                 return 0
