@@ -19,20 +19,31 @@ final class BlobStream {
 
     private let archive: OpaquePointer
     private let source: Source
+    /// Decompresses in the place of libarchive.
+    private let helper: FastGzip?
     private let limits: UnpackLimits
     private var hash = SHA256()
     private(set) var contentSize: Int64 = 0
 
     /// Compressed bytes taken so far.
-    var blobSize: Int64 { source.size }
+    var blobSize: Int64 { helper?.taken ?? source.size }
 
-    /// Reads `file` from its current position to its end. `decompress` off gives the bytes as they are.
-    init(_ file: consuming Descriptor, decompress: Bool = true, limits: UnpackLimits) throws(ImageError) {
+    /// Reads `file` from its current position to its end. `decompress` off gives the bytes as they are. `mayHelp`: another
+    /// program may decompress them; whatever fails then is to be done again without, for a true word about the reason.
+    init(
+        _ file: consuming Descriptor, decompress: Bool = true, mayHelp: Bool = false, limits: UnpackLimits
+    ) throws(ImageError) {
         guard let archive = archive_read_new() else { throw ImageError(.system, "no memory for libarchive") }
         self.archive = archive
         self.limits = limits
-        source = Source(file)
-        if decompress {
+        var decompressed: Descriptor?
+        helper = decompress && mayHelp ? FastGzip.start(on: file, output: &decompressed) : nil
+        if let decompressed = decompressed.take() {
+            source = Source(decompressed, takesDigest: false)
+        } else {
+            source = Source(file)
+        }
+        if decompress, helper == nil {
             archive_read_support_filter_gzip(archive)
             archive_read_support_filter_zstd(archive)
             archive_read_support_filter_bzip2(archive)
@@ -62,9 +73,13 @@ final class BlobStream {
         archive_read_free(archive)
     }
 
+    /// Whether another program decompresses.
+    var isHelped: Bool { helper != nil }
+
     /// How the blob is compressed.
     var compression: Compression {
-        switch archive_filter_code(archive, 0) {
+        if helper != nil { return .gzip }
+        return switch archive_filter_code(archive, 0) {
         case ARCHIVE_FILTER_NONE: .none
         case ARCHIVE_FILTER_GZIP: .gzip
         case ARCHIVE_FILTER_ZSTD: .zstd
@@ -90,10 +105,11 @@ final class BlobStream {
         }
         let bytes = UnsafeRawBufferPointer(start: base, count: size)
         contentSize += Int64(size)
-        let (product, overflow) = source.size.multipliedReportingOverflow(by: limits.ratio)
+        let taken = blobSize
+        let (product, overflow) = taken.multipliedReportingOverflow(by: limits.ratio)
         guard contentSize <= limits.bytes, overflow || contentSize - limits.slack <= product else {
             throw ImageError(
-                .invalid, "\(source.size) bytes that unpack to more than \(contentSize): refused as a bomb")
+                .invalid, "\(taken) bytes that unpack to more than \(contentSize): refused as a bomb")
         }
         hash.update(bytes)
         let zeros = bytes.reversed().prefix(BlobStream.mostZeros).prefix { $0 == 0 }.count
@@ -109,6 +125,10 @@ final class BlobStream {
     func finish() throws(ImageError) -> Totals {
         while try next() != nil {}
         try source.drain()
+        if let helper {
+            let blob = try helper.finish()
+            return Totals(blob: blob.digest, blobSize: blob.size, content: hash.finish(), contentSize: contentSize)
+        }
         return Totals(
             blob: source.hash.finish(), blobSize: source.size, content: hash.finish(), contentSize: contentSize)
     }
@@ -122,12 +142,14 @@ final class BlobStream {
     private final class Source {
         private let file: Descriptor
         private let buffer = UnsafeMutableRawBufferPointer.allocate(byteCount: 256 << 10, alignment: 4096)
+        private let takesDigest: Bool
         var hash = SHA256()
         var size: Int64 = 0
         var failure: SystemError?
 
-        init(_ file: consuming Descriptor) {
+        init(_ file: consuming Descriptor, takesDigest: Bool = true) {
             self.file = file
+            self.takesDigest = takesDigest
         }
 
         deinit {
@@ -141,7 +163,7 @@ final class BlobStream {
                 failure = SystemError("read", "", Errno(rawValue: CInt(truncatingIfNeeded: -count)))
                 return -1
             }
-            hash.update(UnsafeRawBufferPointer(start: base, count: count))
+            if takesDigest { hash.update(UnsafeRawBufferPointer(start: base, count: count)) }
             size += Int64(count)
             block.pointee = UnsafeRawPointer(base)
             return count

@@ -90,21 +90,35 @@ extension StoreTransaction {
         progress: (Int64) -> Void
     ) throws(ImageError) -> BlobStream.Totals {
         let limits = store.limits
-        let blob = try attempting("unpack") { () throws(SystemError) in
-            try Descriptor.open(file, [.readOnly, .noFollow])
-        }
-        let stream = try BlobStream(blob, limits: limits)
-        let archive = try TarReader(stream, limits: limits)
-        var writer = LayerWriter(LayerDirectory(try stageLayer(name)), isLowest: isLowest, marks, limits: limits)
-        var reported: Int64 = 0
-        while let entry = try archive.next() {
-            try writer.write(entry, from: archive)
-            if stream.blobSize - reported >= 1 << 20 {
-                reported = stream.blobSize
-                progress(reported)
+        var isHelped = true
+        func members(_ mayHelp: Bool, _ writer: inout LayerWriter) throws(ImageError) -> BlobStream.Totals {
+            let blob = try attempting("unpack") { () throws(SystemError) in
+                try Descriptor.open(file, [.readOnly, .noFollow])
             }
+            let stream = try BlobStream(blob, mayHelp: mayHelp, limits: limits)
+            isHelped = stream.isHelped
+            let archive = try TarReader(stream, limits: limits)
+            var reported: Int64 = 0
+            while let entry = try archive.next() {
+                try writer.write(entry, from: archive)
+                if stream.blobSize - reported >= 1 << 20 {
+                    reported = stream.blobSize
+                    progress(reported)
+                }
+            }
+            return try stream.finish()
         }
-        let totals = try stream.finish()
+        var writer = LayerWriter(LayerDirectory(try stageLayer(name)), isLowest: isLowest, marks, limits: limits)
+        let totals: BlobStream.Totals
+        do throws(ImageError) { totals = try members(true, &writer) } catch {
+            guard isHelped else { throw error }
+            // Again from the beginning, without help: what is wrong is told by libarchive.
+            try attempting("unpack") { () throws(SystemError) in
+                try layers.removeTree("\(StoreTransaction.staging)/\(name)")
+            }
+            writer = LayerWriter(LayerDirectory(try stageLayer(name)), isLowest: isLowest, marks, limits: limits)
+            totals = try members(false, &writer)
+        }
         progress(totals.blobSize)
         try writer.finish(on: try below())
         return totals

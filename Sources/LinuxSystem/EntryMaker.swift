@@ -19,6 +19,8 @@ public struct CopyPolicy: Sendable {
     public var layerMarks: LayerMarks?
     /// Whether the result of that lies on nothing else, and needs no marks of its own.
     public var flattens = false
+    /// Whether regular files become second names of those that are copied, where that can be: the source is to go.
+    public var sharesFiles = false
 
     public init() {}
 
@@ -225,6 +227,16 @@ public struct EntryMaker: Sendable {
             _ = zn_unlinkat(parent.raw, temporary, 0)
         }
         return true
+    }
+
+    /// Makes a second name of an open file, which may be open for its path only; `false` where that cannot be.
+    func hardLink(_ name: [CChar], toOpen file: borrowing Descriptor, in parent: borrowing Descriptor) -> Bool {
+        let follow: CInt = 0x400  // AT_SYMLINK_FOLLOW
+        var result = zn_linkat(AT_FDCWD, file.procPath, parent.raw, name, follow)
+        if result == -EEXIST, policy.merges, zn_unlinkat(parent.raw, name, 0) >= 0 {
+            result = zn_linkat(AT_FDCWD, file.procPath, parent.raw, name, follow)
+        }
+        return result >= 0
     }
 
     /// Sets the attributes and gives the entry its name.

@@ -2,6 +2,14 @@
 // SPDX-FileCopyrightText: ZoneRuntime authors
 
 extension Descriptor {
+    /// The names in this directory, which may be open for its path only; none where it was removed meanwhile.
+    public func entriesIfThere() throws(SystemError) -> [[CChar]] {
+        do throws(SystemError) { return try rawEntries() } catch {
+            guard error.errno == .noEntry else { throw error }
+            return []
+        }
+    }
+
     /// Whether a file has the extended attributes of another one; overlayfs's own do not count. Both may be open for their
     /// path only.
     public func hasAttributes(of other: borrowing Descriptor) throws(SystemError) -> Bool {

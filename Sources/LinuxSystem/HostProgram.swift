@@ -21,6 +21,8 @@ public struct HostProgram: Sendable {
     /// `NAME=value` each.
     public var environment = ["PATH=\(HostProgram.folders.joined(separator: ":"))", "LC_ALL=C"]
     public var input: [UInt8] = []
+    /// The caller's descriptor for standard input, in the place of ``input``; its position is shared.
+    public var inputDescriptor: CInt?
     /// Descriptors of the caller's that become 3, 4 and so on.
     public var inherited: [CInt] = []
     public var milliseconds = 30_000
@@ -111,6 +113,10 @@ public struct HostProgram: Sendable {
     }
 
     private func openInput() throws(SystemError) -> Descriptor {
+        if let inputDescriptor {
+            return Descriptor(
+                owning: try check(zn_fcntl(inputDescriptor, F_DUPFD_CLOEXEC, 3), "duplicate descriptor", program))
+        }
         if input.isEmpty { return try Descriptor.open("/dev/null", [.readOnly]) }
         // Not a pipe, which would have to be filled while the program runs.
         let file = try Descriptor.inMemory("input")

@@ -40,6 +40,11 @@ public enum LayerMarks: Sendable {
         return LayerMarks.isOpaque(try directory.extendedAttributes())
     }
 
+    /// Whether an attribute says that overlayfs has left what belongs here elsewhere: redirect_dir, metacopy.
+    public static func isReference(_ attribute: ExtendedAttribute) -> Bool {
+        isOverlayfs(attribute) && (attribute.name.hasSuffix(".redirect") || attribute.name.hasSuffix(".metacopy"))
+    }
+
     /// What a name in a layer means besides itself. Names end with a NUL.
     public enum Meaning: Equatable {
         case itself, opaque
@@ -91,23 +96,41 @@ public enum LayerMarks: Sendable {
         _ = Descriptor(owning: try check(raw, "create", name.shown))
     }
 
-    /// Finds out which marks a directory's file system can hold, by making some.
+    /// Finds out which marks a directory's file system can hold, by making some. What this process may not do says nothing
+    /// about that.
     public static func possible(in directory: borrowing Descriptor) throws(SystemError) -> LayerMarks {
         let name = "marks"
         try directory.removeTree(name)
         try directory.makeDirectory(name, mode: 0o700)
         let probe = try directory.open(name, [.readOnly, .directory], resolve: .beneath)
-        var found = LayerMarks.overlay
-        do throws(SystemError) {
-            try found.hide("gone".utf8CString.map { $0 }, in: probe)
-            try found.makeOpaque(probe)
-        } catch {
-            // A disk that is full says nothing about what the file system can do.
-            let cannot: [Errno] = [.notPermitted, .accessDenied, .invalid, .notSupported, .notImplemented]
-            guard cannot.contains(error.errno) else { throw error }
-            found = .names
+        let overlay = LayerMarks.overlay
+        // On another overlay nobody may make one (EPERM); elsewhere everybody may, mknod(2).
+        let canHide = try Descriptor.isPossible(unless: [.notPermitted, .invalid, .notSupported, .notImplemented]) {
+            () throws(SystemError) in try overlay.hide("gone".utf8CString.map { $0 }, in: probe)
+        }
+        // Without CAP_SYS_ADMIN nobody may set trusted.*, whatever the file system.
+        let canBeOpaque = try Descriptor.isPossible(unless: [.invalid, .notSupported, .notImplemented]) {
+            () throws(SystemError) in
+            do throws(SystemError) { try overlay.makeOpaque(probe) } catch {
+                if error.errno != .notPermitted { throw error }
+            }
         }
         try directory.removeTree(name)
-        return found
+        return canHide && canBeOpaque ? .overlay : .names
+    }
+}
+
+extension Descriptor {
+    /// Whether something can be done at all; other errors than those that say no are thrown.
+    fileprivate static func isPossible(
+        unless reasons: [Errno], _ body: () throws(SystemError) -> Void
+    ) throws(SystemError) -> Bool {
+        do throws(SystemError) {
+            try body()
+            return true
+        } catch {
+            guard reasons.contains(error.errno) else { throw error }
+            return false
+        }
     }
 }

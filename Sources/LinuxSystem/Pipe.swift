@@ -15,4 +15,7 @@ public struct Pipe: ~Copyable {
         reader = Descriptor(owning: ends[0])
         writer = Descriptor(owning: ends[1])
     }
+
+    /// Gives up the end that is written to, which somebody else has by now.
+    public consuming func takeReader() -> Descriptor { reader }
 }

@@ -60,6 +60,7 @@ extension Descriptor {
         let result = zn_unlinkat(raw, name, 0)
         if result >= 0 || result == -ENOENT { return true }
         guard result == -EISDIR else {
+            if result == -EBUSY, Descriptor.isHeldOpen(name) { return false }
             try check(result, "unlink", shown(name))
             return false
         }
@@ -68,7 +69,7 @@ extension Descriptor {
             let directory = try openListing(name)
             for entry in try directory.rawEntries() {
                 let result = zn_unlinkat(directory.raw, entry, 0)
-                if result >= 0 || result == -ENOENT { continue }
+                if result >= 0 || result == -ENOENT || result == -EBUSY && Descriptor.isHeldOpen(entry) { continue }
                 if result != -EISDIR { try check(result, "unlink", "\(shown(name))/\(shown(entry))") }
                 let empty = zn_unlinkat(directory.raw, entry, AT_REMOVEDIR)
                 if empty >= 0 { continue }

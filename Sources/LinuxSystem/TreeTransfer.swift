@@ -101,7 +101,15 @@ public struct TreeTransfer: ~Copyable {
                 linked[number] = path + name
             }
             var attributes = try FileAttributes(of: entry, status)
-            if policy.flattens { attributes.extended.removeAll(where: LayerMarks.isOverlayfs) }
+            if policy.flattens {
+                if attributes.extended.contains(where: LayerMarks.isReference) {
+                    throw SystemError(
+                        "copy",
+                        "\(shown(path, name)): overlayfs has left what belongs here elsewhere (redirect_dir, metacopy)",
+                        .notSupported)
+                }
+                attributes.extended.removeAll(where: LayerMarks.isOverlayfs)
+            }
             switch status.kind {
             case .directory:
                 let directory = try maker.directory(name, in: parent)
@@ -119,6 +127,7 @@ public struct TreeTransfer: ~Copyable {
                 if directory.isNew || policy.layerMarks != nil {
                     try maker.set(attributes, of: directory.file, .directory, name)
                 }
+            case .regular where policy.sharesFiles && maker.hardLink(name, toOpen: entry, in: parent): break
             case .regular:
                 let from = try entry.reopen([.readOnly])
                 let made = try maker.file(name, in: parent)

@@ -47,7 +47,15 @@ struct BaseComparison {
 
     /// Looks at upper layers, topmost first, which are taken as one.
     mutating func add(_ layers: [LayerEntry]) throws(SystemError) {
+        if layers.isEmpty { return }
         try add(try MergedDirectory(layers), [], depth: 0)
+    }
+
+    /// The same for what has changed in a root that is a copy.
+    mutating func add(_ changes: [PlainComparison.Change]) {
+        for change in changes where !change.isDirectory || !isDirectoryOrNothing(change.path) {
+            note(change.path, zone: change.kind == .deleted ? .deleted : .changed)
+        }
     }
 
     /// `path`: of the directory, with a slash at its end unless empty.

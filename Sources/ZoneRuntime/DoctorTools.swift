@@ -75,6 +75,7 @@ enum DoctorTools {
     static func findings(_ host: DoctorHost) -> [DoctorFinding] {
         [
             tool("tools.skopeo", "skopeo", "skopeo", "images from registries", host),
+            tool("tools.igzip", "igzip", "isal", "images are unpacked in twice the time", host),
             tool("tools.criu", "criu", "criu", "checkpoint and restore", host), lxcfs(host),
         ]
     }

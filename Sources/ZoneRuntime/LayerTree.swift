@@ -47,13 +47,19 @@ final class LayerEntry {
             return LayerMarks.isWhiteout(try entry.stat()) ? .gone : .entry(LayerEntry(entry, marks))
         }
         guard case .names = marks else { return .nothing }
-        return try file.openEntry(LayerMarks.file(hiding: name)) == nil ? .nothing : .gone
+        do throws(SystemError) {
+            return try file.openEntry(LayerMarks.file(hiding: name)) == nil ? .nothing : .gone
+        } catch {
+            // Nothing can have hidden a name to which no more letters can be added.
+            guard error.errno == .nameTooLong else { throw error }
+            return .nothing
+        }
     }
 
     /// The names that this directory says anything about.
     fileprivate func names() throws(SystemError) -> [[CChar]] {
         var names: [[CChar]] = []
-        for name in try file.rawEntries() {
+        for name in try file.entriesIfThere() {
             switch marks.meaning(of: name) {
             case .itself: names.append(name)
             case .hides(let hidden): names.append(hidden)

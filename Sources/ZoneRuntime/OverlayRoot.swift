@@ -50,24 +50,36 @@ struct OverlayRoot {
     func mountOrCopy(
         _ isVolatile: Bool = false, in folder: borrowing Descriptor, _ report: (String) -> Void
     ) throws(ZoneError) -> Descriptor? {
-        if PlainRoot.exists(in: folder) { return try mountCopy() }
+        if PlainRoot.exists(in: folder) {
+            PlainRoot.tidy(folder)
+            return try mountCopy()
+        }
         do throws(SystemError) { try makeFolders(in: folder) } catch {
             throw ZoneError("make the folders of the zone's changes", error)
         }
-        do throws(SystemError) { return try mountOrMakeSkeleton(isVolatile, in: folder) } catch {
-            let marks = ImageStore(path: store).marks
-            guard PlainRoot.isNeeded(in: folder, at: zone, marks) else {
-                throw ZoneError("mount the zone's overlay file system", error)
-            }
-            let reason = marks == .names ? "the store's file system does not take its marks" : "\(error)"
-            report("overlayfs cannot work here (\(reason)): the zone gets a copy of all files of its image")
-            try attempting("copy the image's files") { () throws(SystemError) in
-                try Skeleton.make(in: store, marks)
-                try PlainRoot.make(
-                    of: layers + ["\(store)/\(Skeleton.name(marks))"], marks, in: folder, isVolatile: isVolatile)
-            }
-            return try mountCopy()
+        var failure: SystemError?
+        do throws(SystemError) {
+            if let mount = try mountOrMakeSkeleton(isVolatile, in: folder) { return mount }
+            // A child will mount it, which cannot tell why that fails. Where overlayfs has worked here it has left this.
+            if (try? folder.status("work/work")) != nil { return nil }
+        } catch {
+            failure = error
         }
+        let marks = ImageStore(path: store).marks
+        guard PlainRoot.isNeeded(in: folder, marks) else {
+            if let failure { throw ZoneError("mount the zone's overlay file system", failure) }
+            return nil
+        }
+        let reason = marks == .names ? nil : failure.map { "\($0)" }
+        report(
+            "overlayfs cannot work here (\(reason ?? "the store's file system does not take its marks")): the zone gets a copy of all files of its image"
+        )
+        try attempting("copy the image's files") { () throws(SystemError) in
+            try Skeleton.make(in: store, marks)
+            try PlainRoot.make(
+                of: layers + ["\(store)/\(Skeleton.name(marks))"], marks, in: folder, isVolatile: isVolatile)
+        }
+        return try mountCopy()
     }
 
     private func mountCopy(isReadOnly: Bool = false) throws(ZoneError) -> Descriptor {
@@ -108,7 +120,7 @@ struct OverlayRoot {
                 return try mountLayers(all)
             }
         } catch {
-            guard PlainRoot.isNeeded(in: folder, at: zone, ImageStore(path: store).marks) else {
+            guard PlainRoot.isNeeded(in: folder, ImageStore(path: store).marks) else {
                 throw ZoneError("mount the zone's overlay file system", error)
             }
             drop(try mountOrCopy(in: folder, report))

@@ -13,6 +13,7 @@ struct PlainComparison: ~Copyable {
         /// With a NUL at its end.
         let path: [CChar]
         let kind: ZoneChange.Kind
+        let isDirectory: Bool
     }
 
     private static let maximumDepth = 400
@@ -31,7 +32,8 @@ struct PlainComparison: ~Copyable {
     }
 
     mutating func run() throws(SystemError) {
-        _ = try compare(root.reopen([.readOnly, .directory]), lower.root, [], depth: 0)
+        let top = try root.reopen([.readOnly, .directory])
+        _ = try compare(top, lower.root, [], depth: 0)
     }
 
     /// `path`: of the directory, with a slash at its end unless empty. `below`: what the layers have there, `nil` for nothing.
@@ -42,14 +44,14 @@ struct PlainComparison: ~Copyable {
         guard depth < PlainComparison.maximumDepth else { throw SystemError("compare", path.shown, .loop) }
         let count = changes.count
         var names: Set<[CChar]> = []
-        for name in try directory.rawEntries() {
+        for name in try directory.entriesIfThere() {
             // A zone that runs may remove it meanwhile.
             guard let entry = try directory.openEntry(name) else { continue }
             names.insert(name)
             try compare(entry, name, in: below, path, depth)
         }
         for name in try below?.names() ?? [] where !names.contains(name) {
-            changes.append(Change(path: path + name, kind: .deleted))
+            changes.append(Change(path: path + name, kind: .deleted, isDirectory: false))
         }
         return changes.count > count
     }
@@ -66,12 +68,12 @@ struct PlainComparison: ~Copyable {
             if status.kind == .directory { inner = try below.directory(name, found) }
         }
         if status.kind == .directory {
-            let content = try entry.reopen([.readOnly, .directory])
             let isChanged = try compare(
-                content, inner, path + name.dropLast() + [PlainComparison.slash], depth: depth + 1)
+                entry, inner, path + name.dropLast() + [PlainComparison.slash], depth: depth + 1)
             if isChanged, kind == nil { kind = .changed }
         }
-        if let kind { changes.insert(Change(path: path + name, kind: kind), at: place) }
+        guard let kind else { return }
+        changes.insert(Change(path: path + name, kind: kind, isDirectory: status.kind == .directory), at: place)
     }
 
     // MARK: As a layer
@@ -97,7 +99,8 @@ struct PlainComparison: ~Copyable {
             }
             let source = try PlainComparison.open(parent, in: root)
             guard let entry = try source.openEntry(last) else { continue }
-            if try entry.stat().kind == .directory {
+            try PlainComparison.verify(entry, change.path)
+            if change.isDirectory {
                 try check(zn_mkdirat(target.raw, last, 0o700), "mkdir", change.path.shown)
             } else if zn_linkat(source.raw, last, target.raw, last, 0) < 0 {
                 // As many names as a file may have, or a file system without hard links.
@@ -111,6 +114,16 @@ struct PlainComparison: ~Copyable {
         }
         let attributes = try FileAttributes(of: root, try root.stat())
         try maker.set(attributes, of: layer, .directory, name.utf8CString.map { $0 })
+    }
+
+    /// Refuses what would mean something else in a layer: zones with such a root may make it.
+    private static func verify(_ entry: borrowing Descriptor, _ path: [CChar]) throws(SystemError) {
+        let status = try entry.stat()
+        var isMark = LayerMarks.isWhiteout(status)
+        if status.kind == .directory { isMark = try entry.extendedAttributes().contains(where: LayerMarks.isOverlayfs) }
+        guard isMark else { return }
+        throw SystemError(
+            "make a layer of", "/\(path.shown), which overlayfs would take for a mark of its own", .notSupported)
     }
 
     private static func settle(

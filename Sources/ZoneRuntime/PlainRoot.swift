@@ -22,23 +22,32 @@ enum PlainRoot {
     }
 
     /// Files that have changed before this moment, in nanoseconds since 1970, are as they were copied; `nil`: not known.
-    static func madeAt(_ own: borrowing Descriptor) -> Int64? { try? own.status(stamp).changed }
+    static func madeAt(_ own: borrowing Descriptor) -> Int64? {
+        guard let status = try? own.status(stamp) else { return nil }
+        // Whoever copies or restores the store renews this time, and not the other one.
+        return status.changed - status.modified < 2_000_000_000 ? status.changed : nil
+    }
 
     /// Whether overlayfs cannot have its changes in a folder. Tried, as no table knows all kernels and file systems.
-    static func isNeeded(in own: borrowing Descriptor, at path: String, _ marks: LayerMarks) -> Bool {
+    static func isNeeded(in own: borrowing Descriptor, _ marks: LayerMarks) -> Bool {
         if case .names = marks { return true }
         let name = ".probe"
         defer { try? own.removeTree(name) }
         do throws(SystemError) {
             try own.removeTree(name)
             for folder in ["", "/lower", "/upper", "/work"] { try own.makeDirectory(name + folder, mode: 0o700) }
-            let probe = OverlayRoot(layers: ["\(path)/\(name)/lower"], store: "", zone: "\(path)/\(name)")
-            drop(try probe.mountDetached(lower: probe.layers))
-            return false
         } catch {
-            // Which reasons there are is the kernel's to say; what concerns this process is no reason.
-            return ![.noSpace, .quotaExceeded, .readOnly, .noMemory, .nameTooLong, .again].contains(error.errno)
+            return false
         }
+        // Paths that every kernel takes.
+        let path = "/proc/self/fd/\(own.raw)/\(name)"
+        let probe = OverlayRoot(layers: ["\(path)/lower"], store: "", zone: path)
+        do throws(SystemError) { drop(try probe.mountDetached(lower: probe.layers)) } catch {
+            // No overlayfs; no right to mount it; a file system that it does not take.
+            return [.noDevice, .notPermitted, .accessDenied, .invalid, .notSupported, .crossDevice].contains(
+                error.errno)
+        }
+        return false
     }
 
     /// Copies a zone's layers, topmost first, and its `upper`, where it has one, into `root`.
@@ -46,28 +55,41 @@ enum PlainRoot {
         of layers: [String], _ marks: LayerMarks, in own: borrowing Descriptor, isVolatile: Bool
     ) throws(SystemError) {
         try own.removeTree(unfinished)
-        for layer in try LayerEntry.open(layers, marks).reversed() { try add(layer.file, marks, to: own) }
-        try own.replaceFile(stamp, [], mode: 0o600)
-        if let upper = try own.openEntry("upper".utf8CString.map { $0 }) { try add(upper, marks, to: own) }
-        if !isVolatile {
+        do throws(SystemError) {
+            for layer in try LayerEntry.open(layers, marks).reversed() { try add(layer.file, marks, to: own) }
+            try own.replaceFile(stamp, [], mode: 0o600)
+            // No room for the zone's changes twice is needed: they go when this has its name.
+            if let upper = try own.openEntry("upper".utf8CString.map { $0 }) {
+                try add(upper, marks, to: own, sharesFiles: true)
+            }
             // The folder may be open for its path only.
-            try own.open(unfinished, [.readOnly, .directory], resolve: .beneath).sync()
+            let copy = try own.open(unfinished, [.readOnly, .directory], resolve: .beneath)
+            if !isVolatile { try copy.sync() }
+            try own.rename(unfinished, to: folder, replace: false)
+            // Before the changes go.
+            if !isVolatile { try copy.sync() }
+        } catch {
+            // It takes room; the first error is the one to tell.
+            try? own.removeTree(unfinished)
+            throw error
         }
-        try own.rename(unfinished, to: folder, replace: false)
-        try forgetChanges(own)
+        tidy(own)
+    }
+
+    /// Removes what a root makes needless: the changes that are in it, and what a killed verb has left. Only while nobody
+    /// else looks at the zone.
+    static func tidy(_ own: borrowing Descriptor) {
+        // What cannot be removed now, the next start removes.
+        for name in ["upper", "work", changesFolder] { try? own.removeTree(name) }
     }
 
     private static func add(
-        _ layer: borrowing Descriptor, _ marks: LayerMarks, to own: borrowing Descriptor
+        _ layer: borrowing Descriptor, _ marks: LayerMarks, to own: borrowing Descriptor, sharesFiles: Bool = false
     ) throws(SystemError) {
-        var transfer = TreeTransfer(.layer(marks, flattens: true))
+        var policy = CopyPolicy.layer(marks, flattens: true)
+        policy.sharesFiles = sharesFiles
+        var transfer = TreeTransfer(policy)
         try transfer.copy(layer, to: own, as: unfinished.utf8CString.map { $0 })
-    }
-
-    /// Removes what the copy has made needless.
-    static func forgetChanges(_ own: borrowing Descriptor) throws(SystemError) {
-        try own.removeTree("upper")
-        try own.removeTree("work")
     }
 
     /// The root as a detached mount; `path`: that of the folder it is in.

@@ -93,18 +93,20 @@ struct LayerComparison {
     mutating func add(_ layers: [LayerEntry]) throws(SystemError) {
         if layers.isEmpty { return }
         let root = try MergedDirectory(layers)
-        try add(root, [], hidesLower: root.isOpaque, depth: 0)
+        try add(root, lower.root, [], hidesLower: root.isOpaque, depth: 0)
     }
 
-    /// `path`: of the directory, with a slash at its end unless empty. `hidesLower`: nothing below shows through.
+    /// `lower`: what lies below the directory, `nil` for none. `path`: its, with a slash at its end unless empty. `hidesLower`:
+    /// nothing of that shows through.
     private mutating func add(
-        _ directory: MergedDirectory, _ path: [CChar], hidesLower: Bool, depth: Int
+        _ directory: MergedDirectory, _ lower: MergedDirectory?, _ path: [CChar], hidesLower: Bool, depth: Int
     ) throws(SystemError) {
         guard depth < LayerComparison.maximumDepth else { throw SystemError("compare", path.shown, .loop) }
         let names = try directory.forEach { (name, found) throws(SystemError) in
             let whole = path + name
             let shown = "/" + whole.shown
-            let before = below(whole)
+            let below = try lower?.find(name)
+            let before = try below?.entry?.kind()
             guard let kind = try found.entry?.kind() else {
                 if before != nil { changes.append(ZoneChange(shown, .deleted)) }
                 return
@@ -113,24 +115,14 @@ struct LayerComparison {
             guard kind == .directory, let inner = try directory.directory(name, found) else { return }
             // What was a file, or a directory of another name, has nothing of this name below.
             let isOpaque = hidesLower || before != .directory || inner.isOpaque
-            try add(inner, path + name.dropLast() + [slash], hidesLower: isOpaque, depth: depth + 1)
+            let next = if let lower, let below { try lower.directory(name, below) } else { nil as MergedDirectory? }
+            try add(inner, next, path + name.dropLast() + [slash], hidesLower: isOpaque, depth: depth + 1)
         }
-        if hidesLower { try addHidden(in: path, names) }
-    }
-
-    /// What lay in a directory that was removed and made again.
-    private mutating func addHidden(in path: [CChar], _ names: Set<[CChar]>) throws(SystemError) {
-        guard let folder = try lower.directory(path + [0]) else { return }
-        for name in try folder.names() where !names.contains(name) {
+        guard hidesLower, let lower else { return }
+        // What lay in a directory that was removed and made again.
+        for name in try lower.names() where !names.contains(name) {
             changes.append(ZoneChange("/" + (path + name).shown, .deleted))
         }
-    }
-
-    /// What lies below at a path, `nil` for nothing.
-    private func below(_ path: [CChar]) -> FileStatus.Kind? {
-        // What cannot be looked up is not there.
-        guard let entry = try? lower.entry(path) else { return nil }
-        return try? entry.kind()
     }
 
     private let slash = CChar(bitPattern: UInt8(ascii: "/"))

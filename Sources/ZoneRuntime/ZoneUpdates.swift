@@ -138,16 +138,18 @@ public struct ZoneUpdates: Sendable {
         let new = try layers(of: image)
         let marks = store.folders.marks
         let claim = try store.lock(zone)
+        defer { claim.unlock() }
         let own = try store.ownFiles(definition, claim)
-        let layer = ZoneChangesLayer(at: own.path)
-        defer {
-            layer.end()
-            claim.unlock()
-        }
-        try layer.find(upon: bases + old, marks)
         do throws(SystemError) {
             var comparison = BaseComparison(old: try LayerTree(old, marks), new: try LayerTree(new, marks))
-            try comparison.add(try LayerEntry.open([layer.path] + bases, marks))
+            if PlainRoot.exists(in: own.folder) {
+                var changes = try PlainComparison(of: own.folder, with: try LayerTree(bases + old, marks))
+                try changes.run()
+                comparison.add(changes.changes)
+                try comparison.add(try LayerEntry.open(bases, marks))
+            } else {
+                try comparison.add(try LayerEntry.open(["\(own.path)/upper"] + bases, marks))
+            }
             return comparison.kept
         } catch {
             throw ZoneError("compare the changes of zone \(zone) with its new image", error)
@@ -174,15 +176,19 @@ public struct ZoneUpdates: Sendable {
         let next = try moved(former, to: image)
         let own = try store.ownFiles(next, claim)
         let layer = ZoneChangesLayer(at: own.path)
-        try layer.find(upon: try store.layers(of: former), store.folders.marks)
-        // What overlayfs noted there is about the old layers.
-        try attempting("move zone \(zone)") { () throws(SystemError) in try own.folder.removeTree("work") }
         var failure: ZoneError?
-        try attemptingImage { () throws(ImageError) in
-            // A removal beside this looks at the definitions when it has the store again.
-            try store.folders.images.whileListed(image) {
-                do throws(ZoneError) { try become(next, layer, claim) } catch { failure = error }
+        do throws(ZoneError) {
+            try layer.find(upon: try store.layers(of: former), store.folders.marks)
+            // What overlayfs noted there is about the old layers.
+            try attempting("move zone \(zone)") { () throws(SystemError) in try own.folder.removeTree("work") }
+            try attemptingImage { () throws(ImageError) in
+                // A removal beside this looks at the definitions when it has the store again.
+                try store.folders.images.whileListed(image) {
+                    do throws(ZoneError) { try become(next, layer, claim) } catch { failure = error }
+                }
             }
+        } catch {
+            failure = error
         }
         layer.end()
         if let failure { throw failure }

@@ -121,6 +121,7 @@ def test_groups_that_no_zone_has_are_named(zone_host):
         ("network.nftables", "nft", "nftables"),
         ("users.newuidmap", "newuidmap", "uidmap"),
         ("tools.skopeo", "skopeo", "skopeo"),
+        ("tools.igzip", "igzip", "isal"),
         ("tools.criu", "criu", "criu"),
         ("machines.qemu-img", "qemu-img", "qemu-utils"),
     ],
