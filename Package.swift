@@ -44,6 +44,7 @@ let package = Package(
         layer("Namespaces", ["LinuxSystem", "CLinux", "CCap", "CNetlink"]),
         layer("CGroups", ["LinuxSystem", "OCI", "CLinux"]),
         layer("Images", ["LinuxSystem", "OCI", "CLinux", "CArchive", "CNettle"]),
+        layer("Network", ["LinuxSystem", "CLinux", "CNetlink"]),
         layer("HVBridge", ["LinuxSystem", "CLinux"]),
         // L3: zones.
         layer(
@@ -59,6 +60,7 @@ let package = Package(
         .target(
             name: "TestSupport", dependencies: ["LinuxSystem"], path: "Tests/TestSupport", swiftSettings: strict),
         tests("Images", ["Images", "LinuxSystem", "OCI", "TestSupport"]),
+        tests("Network", ["Network", "LinuxSystem", "CLinux"]),
         tests("HVBridge", ["HVBridge", "LinuxSystem"]),
         tests("Seccomp", ["Seccomp", "LinuxSystem", "OCI", "CSeccomp"]),
         tests("LinuxSystem", ["LinuxSystem", "CLinux", "TestSupport"]),

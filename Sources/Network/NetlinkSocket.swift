@@ -1,0 +1,99 @@
+// SPDX-License-Identifier: Apache-2.0
+// SPDX-FileCopyrightText: ZoneRuntime authors
+
+import CLinux
+import CNetlink
+import Glibc
+import LinuxSystem
+
+/// A netlink socket of the network namespace in which it was made; it stays there, wherever its maker goes.
+///
+/// libnl builds and sends messages. Answers are read here: libnl's numbers for errors are fewer than the kernel's, and
+/// its callbacks know no words of the kernel's about them.
+struct NetlinkSocket: ~Copyable {
+    private let socket: OpaquePointer
+
+    /// `protocol`: NETLINK_ROUTE, NETLINK_NETFILTER.
+    init(_ protocol: CInt) throws(SystemError) {
+        guard let socket = nl_socket_alloc() else { throw SystemError("netlink", "", .noMemory) }
+        guard nl_connect(socket, `protocol`) >= 0 else {
+            nl_socket_free(socket)
+            // libnl's number tells no more.
+            throw SystemError("netlink", "connect", .notSupported)
+        }
+        self.socket = socket
+        var on: CInt = 1
+        let size = socklen_t(MemoryLayout<CInt>.size)
+        // Words about errors. Kernels before 4.12 have none.
+        _ = setsockopt(nl_socket_get_fd(socket), SOL_NETLINK, NETLINK_EXT_ACK, &on, size)
+    }
+
+    deinit {
+        nl_socket_free(socket)
+    }
+
+    /// Sends a request and waits until it is done. `operation` and `subject` are for the error.
+    func request(
+        _ message: borrowing NetlinkMessage, _ operation: String, _ subject: String
+    ) throws(SystemError) {
+        try exchange(message, operation, subject, family: 0) { _ in }
+    }
+
+    /// Sends a request that is answered by messages, and calls `body` with each.
+    func exchange(
+        _ message: borrowing NetlinkMessage, _ operation: String, _ subject: String, family: Int,
+        _ body: (NetlinkReply) -> Void
+    ) throws(SystemError) {
+        guard message.isWhole else { throw SystemError(operation, subject, .tooBig) }
+        guard nl_send_auto(socket, message.raw) >= 0, let header = nlmsg_hdr(message.raw) else {
+            throw SystemError(operation, "\(subject): send", .ioError)
+        }
+        let sequence = header.pointee.nlmsg_seq
+        var buffer = [UInt8](repeating: 0, count: 64 << 10)
+        while true {
+            let size = buffer.withUnsafeMutableBytes { bytes in
+                bytes.baseAddress.map { zn_read(nl_socket_get_fd(socket), $0, bytes.count) } ?? 0
+            }
+            if size == -Int(EINTR) { continue }
+            var rest = buffer[..<(try check(size, operation, subject))]
+            // struct nlmsghdr: length 4, type 2, flags 2, sequence 4, port 4.
+            while rest.count >= 16 {
+                let head = rest.withUnsafeBytes { $0.loadUnaligned(as: nlmsghdr.self) }
+                guard head.nlmsg_len >= 16, head.nlmsg_len <= rest.count else { break }
+                let payload = rest.prefix(Int(head.nlmsg_len)).dropFirst(16)
+                rest = rest.dropFirst(min((Int(head.nlmsg_len) + 3) & ~3, rest.count))
+                // Of an earlier request whose answer nobody waited for.
+                guard head.nlmsg_seq == sequence else { continue }
+                switch CInt(head.nlmsg_type) {
+                case NLMSG_ERROR:
+                    return try NetlinkSocket.verify(payload, isShort: head.nlmsg_flags, operation, subject)
+                case NLMSG_DONE: return
+                default: body(NetlinkReply(type: head.nlmsg_type, payload: payload, family: family))
+                }
+            }
+        }
+    }
+
+    /// Reads struct nlmsgerr: the number, the request's header, the request unless it is left out, and attributes.
+    private static func verify(
+        _ payload: ArraySlice<UInt8>, isShort flags: UInt16, _ operation: String, _ subject: String
+    ) throws(SystemError) {
+        guard payload.count >= 20 else { throw SystemError(operation, subject, .ioError) }
+        let error = payload.withUnsafeBytes { $0.loadUnaligned(as: nlmsgerr.self) }
+        if error.error == 0 { return }
+        var words = subject
+        // NLM_F_CAPPED, NLM_F_ACK_TLVS
+        let request = flags & 0x100 != 0 ? 16 : Int(error.msg.nlmsg_len)
+        if flags & 0x200 != 0, let text = message(payload.dropFirst(min(4 + (request + 3) & ~3, payload.count))) {
+            words += words.isEmpty ? text : ": \(text)"
+        }
+        throw SystemError(operation, words, Errno(rawValue: CInt(-error.error)))
+    }
+
+    /// NLMSGERR_ATTR_MSG.
+    private static func message(_ attributes: ArraySlice<UInt8>) -> String? {
+        NetlinkReply.attribute(1, in: attributes).map { text in
+            String(decoding: text.prefix { $0 != 0 }, as: UTF8.self)
+        }
+    }
+}
