@@ -1,0 +1,124 @@
+// SPDX-License-Identifier: Apache-2.0
+// SPDX-FileCopyrightText: ZoneRuntime authors
+
+/// What the packet filter is to know of a network.
+public struct FilteredNetwork: Sendable, Equatable {
+    /// The bridge's link.
+    public var bridge: String
+    /// Of IPv4 and IPv6, at most one each; what zones send from them to the outside gets the host's address.
+    public var subnets: [Subnet]
+    /// Nothing goes in or out.
+    public var isInternal = false
+
+    public init(bridge: String, subnets: [Subnet]) {
+        self.bridge = bridge
+        self.subnets = subnets
+    }
+}
+
+/// The rules of all networks of one root, as text for nft(8): two tables of one name, of the families `inet` and `bridge`.
+/// They are made as a whole, by one transaction; a zone only adds elements to sets and maps.
+///
+/// Names: `links` (a zone's), `ports` (link, MAC), `senders4` and `senders6` (link, MAC, address): what may come from a zone's link; P15.
+/// `any4`, `any6` (protocol, port → address, port) and `at4`, `at6` (address, protocol, port → address, port): published
+/// ports, of every address of the host's and of one.
+public struct FilterTable: Sendable, Equatable {
+    public var name: String
+    public var networks: [FilteredNetwork]
+
+    public init(name: String, networks: [FilteredNetwork]) {
+        self.name = name
+        self.networks = networks
+    }
+
+    /// Replaces the tables, whatever was in them. `elements`: of sets and maps, such as `any4` → `tcp . 80 : 192.0.2.7 . 80`.
+    public func text(elements: [String: [String]] = [:]) -> String {
+        // A table is made first so that it can be removed: its absence would be an error.
+        let clean = ["inet", "bridge"].map { "table \($0) \(name) {}\ndelete table \($0) \(name)\n" }.joined()
+        return clean + inet(elements) + bridge(elements)
+    }
+
+    private func inet(_ elements: [String: [String]]) -> String {
+        let bridges = networks.map { "\"\($0.bridge)\"" }
+        let inside = networks.filter(\.isInternal).map { "\"\($0.bridge)\"" }
+        let pairs = bridges.map { "\($0) . \($0)" }
+        var lines = ["table inet \(name) {"]
+        lines += FilterTable.set("bridges", "ifname", bridges) + FilterTable.set("inside", "ifname", inside)
+        lines += FilterTable.set("within", "ifname . ifname", pairs)
+        for (version, type) in [(4, "ipv4_addr"), (6, "ipv6_addr")] {
+            let target = "\(type) . inet_service"
+            lines += FilterTable.map(
+                "any\(version)", "inet_proto . inet_service : \(target)", elements["any\(version)"] ?? [])
+            lines += FilterTable.map(
+                "at\(version)", "\(type) . inet_proto . inet_service : \(target)", elements["at\(version)"] ?? [])
+        }
+        lines.append("chain publish {")
+        for (protocols, version) in [("ip", 4), ("ip6", 6)] {
+            // What asks for one address comes first.
+            lines += [
+                "meta l4proto { tcp, udp } dnat \(protocols) to \(protocols) daddr . meta l4proto . th dport map @at\(version)",
+                "meta l4proto { tcp, udp } dnat \(protocols) to meta l4proto . th dport map @any\(version)",
+            ]
+        }
+        lines += [
+            "}", "chain prerouting {", "type nat hook prerouting priority dstnat; policy accept;",
+            "fib daddr type local jump publish", "}",
+            // Of the host's own programs.
+            "chain output {", "type nat hook output priority -100; policy accept;", "fib daddr type local jump publish",
+            "}", "chain postrouting {", "type nat hook postrouting priority srcnat; policy accept;",
+        ]
+        for network in networks {
+            let bridge = "\"\(network.bridge)\""
+            for subnet in network.subnets {
+                let family = subnet.base.family == .v4 ? "ip" : "ip6"
+                if !network.isInternal {
+                    lines.append("iifname \(bridge) oifname != \(bridge) \(family) saddr \(subnet) masquerade")
+                }
+                // A zone that calls a published port, perhaps its own, must not be answered past the host.
+                lines.append("oifname \(bridge) \(family) saddr \(subnet) ct status dnat masquerade")
+            }
+            // 127.0.0.1 means another host there.
+            lines.append("oifname \(bridge) ip saddr 127.0.0.0/8 masquerade")
+        }
+        lines += [
+            "}", "chain forward {", "type filter hook forward priority filter; policy accept;",
+            "ct state established,related accept", "iifname . oifname @within accept", "iifname @inside drop",
+            "oifname @inside drop", "oifname @bridges ct status dnat accept", "oifname @bridges drop", "}", "}",
+        ]
+        return lines.joined(separator: "\n") + "\n"
+    }
+
+    private func bridge(_ elements: [String: [String]]) -> String {
+        var lines = ["table bridge \(name) {"]
+        lines += FilterTable.set("links", "ifname", elements["links"] ?? [])
+        lines += FilterTable.set("ports", "ifname . ether_addr", elements["ports"] ?? [])
+        for (version, type) in [(4, "ipv4_addr"), (6, "ipv6_addr")] {
+            let name = "senders\(version)"
+            lines += FilterTable.set(name, "ifname . ether_addr . \(type)", elements[name] ?? [])
+        }
+        lines += [
+            "chain prerouting {", "type filter hook prerouting priority 0; policy accept;",
+            // Not by the bridge's name, which only kernels with nft_meta_bridge can tell.
+            "iifname != @links accept", "iifname . ether saddr != @ports drop",
+            "ether type arp iifname . arp saddr ether . arp saddr ip @senders4 accept",
+            "ether type ip iifname . ether saddr . ip saddr @senders4 accept",
+            "ether type ip6 iifname . ether saddr . ip6 saddr @senders6 accept",
+            // Who asks for an address has none yet: DHCP (RFC 2131), duplicate address detection (RFC 4862, 5.4).
+            "ether type ip ip saddr 0.0.0.0 udp sport 68 udp dport 67 accept",
+            "ether type arp arp saddr ip 0.0.0.0 accept", "ether type ip6 ip6 saddr :: accept", "drop", "}", "}",
+        ]
+        return lines.joined(separator: "\n") + "\n"
+    }
+
+    private static func set(_ name: String, _ type: String, _ elements: [String]) -> [String] {
+        ["set \(name) {", "type \(type)"] + list(elements) + ["}"]
+    }
+
+    private static func map(_ name: String, _ type: String, _ elements: [String]) -> [String] {
+        ["map \(name) {", "type \(type)"] + list(elements) + ["}"]
+    }
+
+    private static func list(_ elements: [String]) -> [String] {
+        elements.isEmpty ? [] : ["elements = { \(elements.joined(separator: ", ")) }"]
+    }
+}
