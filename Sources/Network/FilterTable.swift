@@ -19,9 +19,7 @@ public struct FilteredNetwork: Sendable, Equatable {
 /// The rules of all networks of one root, as text for nft(8): two tables of one name, of the families `inet` and `bridge`.
 /// They are made as a whole, by one transaction; a zone only adds elements to sets and maps.
 ///
-/// Names: `links` (a zone's), `ports` (link, MAC), `senders4` and `senders6` (link, MAC, address): what may come from a zone's link; P15.
-/// `any4`, `any6` (protocol, port → address, port) and `at4`, `at6` (address, protocol, port → address, port): published
-/// ports, of every address of the host's and of one.
+/// What is in them beside rules is ``FilterElement``'s matter; `ports` and `senders` are what P15 asks for.
 public struct FilterTable: Sendable, Equatable {
     public var name: String
     public var networks: [FilteredNetwork]
@@ -31,26 +29,27 @@ public struct FilterTable: Sendable, Equatable {
         self.networks = networks
     }
 
-    /// Replaces the tables, whatever was in them. `elements`: of sets and maps, such as `any4` → `tcp . 80 : 192.0.2.7 . 80`.
-    public func text(elements: [String: [String]] = [:]) -> String {
+    /// Replaces the tables, whatever was in them.
+    public func text(elements: [FilterElement] = []) -> String {
+        let elements = Dictionary(grouping: elements, by: \.container).mapValues { $0.map(\.description) }
         // A table is made first so that it can be removed: its absence would be an error.
         let clean = ["inet", "bridge"].map { "table \($0) \(name) {}\ndelete table \($0) \(name)\n" }.joined()
         return clean + inet(elements) + bridge(elements)
     }
 
-    private func inet(_ elements: [String: [String]]) -> String {
+    private func inet(_ elements: [FilterElement.Container: [String]]) -> String {
         let bridges = networks.map { "\"\($0.bridge)\"" }
         let inside = networks.filter(\.isInternal).map { "\"\($0.bridge)\"" }
         let pairs = bridges.map { "\($0) . \($0)" }
         var lines = ["table inet \(name) {"]
         lines += FilterTable.set("bridges", "ifname", bridges) + FilterTable.set("inside", "ifname", inside)
         lines += FilterTable.set("within", "ifname . ifname", pairs)
-        for (version, type) in [(4, "ipv4_addr"), (6, "ipv6_addr")] {
+        for (type, any, at) in [
+            ("ipv4_addr", FilterElement.Container.any4, FilterElement.Container.at4), ("ipv6_addr", .any6, .at6),
+        ] {
             let target = "\(type) . inet_service"
-            lines += FilterTable.map(
-                "any\(version)", "inet_proto . inet_service : \(target)", elements["any\(version)"] ?? [])
-            lines += FilterTable.map(
-                "at\(version)", "\(type) . inet_proto . inet_service : \(target)", elements["at\(version)"] ?? [])
+            lines += FilterTable.map(any, "inet_proto . inet_service : \(target)", elements)
+            lines += FilterTable.map(at, "\(type) . inet_proto . inet_service : \(target)", elements)
         }
         lines.append("chain publish {")
         for (protocols, version) in [("ip", 4), ("ip6", 6)] {
@@ -88,13 +87,13 @@ public struct FilterTable: Sendable, Equatable {
         return lines.joined(separator: "\n") + "\n"
     }
 
-    private func bridge(_ elements: [String: [String]]) -> String {
+    private func bridge(_ elements: [FilterElement.Container: [String]]) -> String {
         var lines = ["table bridge \(name) {"]
-        lines += FilterTable.set("links", "ifname", elements["links"] ?? [])
-        lines += FilterTable.set("ports", "ifname . ether_addr", elements["ports"] ?? [])
-        for (version, type) in [(4, "ipv4_addr"), (6, "ipv6_addr")] {
-            let name = "senders\(version)"
-            lines += FilterTable.set(name, "ifname . ether_addr . \(type)", elements[name] ?? [])
+        for (container, type) in [
+            (FilterElement.Container.links, "ifname"), (.ports, "ifname . ether_addr"),
+            (.senders4, "ifname . ether_addr . ipv4_addr"), (.senders6, "ifname . ether_addr . ipv6_addr"),
+        ] {
+            lines += FilterTable.set(container.rawValue, type, elements[container] ?? [])
         }
         lines += [
             "chain prerouting {", "type filter hook prerouting priority 0; policy accept;",
@@ -114,8 +113,10 @@ public struct FilterTable: Sendable, Equatable {
         ["set \(name) {", "type \(type)"] + list(elements) + ["}"]
     }
 
-    private static func map(_ name: String, _ type: String, _ elements: [String]) -> [String] {
-        ["map \(name) {", "type \(type)"] + list(elements) + ["}"]
+    private static func map(
+        _ container: FilterElement.Container, _ type: String, _ elements: [FilterElement.Container: [String]]
+    ) -> [String] {
+        ["map \(container.rawValue) {", "type \(type)"] + list(elements[container] ?? []) + ["}"]
     }
 
     private static func list(_ elements: [String]) -> [String] {

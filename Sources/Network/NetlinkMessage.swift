@@ -59,6 +59,15 @@ struct NetlinkMessage: ~Copyable {
     }
 }
 
+/// Arrays cannot hold what cannot be copied.
+final class OwnedMessage {
+    let message: NetlinkMessage
+
+    init(_ message: consuming NetlinkMessage) {
+        self.message = message
+    }
+}
+
 /// A message that came, without its length: what follows the header of all messages.
 struct NetlinkReply {
     let type: UInt16

@@ -49,28 +49,78 @@ struct NetlinkSocket: ~Copyable {
             throw SystemError(operation, "\(subject): send", .ioError)
         }
         let sequence = header.pointee.nlmsg_seq
-        var buffer = [UInt8](repeating: 0, count: 64 << 10)
-        while true {
-            let size = buffer.withUnsafeMutableBytes { bytes in
-                bytes.baseAddress.map { zn_read(nl_socket_get_fd(socket), $0, bytes.count) } ?? 0
-            }
-            if size == -Int(EINTR) { continue }
-            var rest = buffer[..<(try check(size, operation, subject))]
-            // struct nlmsghdr: length 4, type 2, flags 2, sequence 4, port 4.
-            while rest.count >= 16 {
-                let head = rest.withUnsafeBytes { $0.loadUnaligned(as: nlmsghdr.self) }
-                guard head.nlmsg_len >= 16, head.nlmsg_len <= rest.count else { break }
-                let payload = rest.prefix(Int(head.nlmsg_len)).dropFirst(16)
-                rest = rest.dropFirst(min((Int(head.nlmsg_len) + 3) & ~3, rest.count))
+        var isDone = false
+        var failure: SystemError?
+        while !isDone {
+            try receive(operation, subject) { head, payload in
                 // Of an earlier request whose answer nobody waited for.
-                guard head.nlmsg_seq == sequence else { continue }
+                guard head.nlmsg_seq == sequence, !isDone else { return }
                 switch CInt(head.nlmsg_type) {
                 case NLMSG_ERROR:
-                    return try NetlinkSocket.verify(payload, isShort: head.nlmsg_flags, operation, subject)
-                case NLMSG_DONE: return
+                    isDone = true
+                    do throws(SystemError) {
+                        try NetlinkSocket.verify(payload, isShort: head.nlmsg_flags, operation, subject)
+                    } catch {
+                        failure = error
+                    }
+                case NLMSG_DONE: isDone = true
                 default: body(NetlinkReply(type: head.nlmsg_type, payload: payload, family: family))
                 }
             }
+        }
+        if let failure { throw failure }
+    }
+
+    /// Sends several requests at once, of which the first and the last mark a transaction, and waits until it is done.
+    func batch(_ messages: [OwnedMessage], _ operation: String, _ subject: String) throws(SystemError) {
+        var bytes: [UInt8] = []
+        var waiting: [UInt32] = []
+        for owned in messages {
+            guard owned.message.isWhole else { throw SystemError(operation, subject, .tooBig) }
+            nl_complete_msg(socket, owned.message.raw)
+            guard let header = nlmsg_hdr(owned.message.raw) else { continue }
+            if CInt(header.pointee.nlmsg_flags) & NLM_F_ACK != 0 { waiting.append(header.pointee.nlmsg_seq) }
+            bytes += UnsafeRawBufferPointer(start: header, count: Int(header.pointee.nlmsg_len))
+            bytes += [UInt8](repeating: 0, count: (4 - bytes.count % 4) % 4)
+        }
+        guard nl_sendto(socket, &bytes, bytes.count) >= 0 else {
+            throw SystemError(operation, "\(subject): send", .ioError)
+        }
+        var failure: SystemError?
+        // Each is answered, also where another one has failed; the first reason is the one to tell.
+        while failure == nil, !waiting.isEmpty {
+            try receive(operation, subject) { head, payload in
+                guard CInt(head.nlmsg_type) == NLMSG_ERROR else { return }
+                do throws(SystemError) {
+                    try NetlinkSocket.verify(payload, isShort: head.nlmsg_flags, operation, subject)
+                } catch {
+                    failure = failure ?? error
+                }
+                waiting.removeAll { $0 == head.nlmsg_seq }
+            }
+        }
+        if let failure { throw failure }
+    }
+
+    /// Reads what has come, at least one message.
+    private func receive(
+        _ operation: String, _ subject: String, _ body: (nlmsghdr, ArraySlice<UInt8>) -> Void
+    ) throws(SystemError) {
+        var buffer = [UInt8](repeating: 0, count: 64 << 10)
+        var size = -Int(EINTR)
+        while size == -Int(EINTR) {
+            size = buffer.withUnsafeMutableBytes { bytes in
+                bytes.baseAddress.map { zn_read(nl_socket_get_fd(socket), $0, bytes.count) } ?? 0
+            }
+        }
+        var rest = buffer[..<(try check(size, operation, subject))]
+        // struct nlmsghdr: length 4, type 2, flags 2, sequence 4, port 4.
+        while rest.count >= 16 {
+            let head = rest.withUnsafeBytes { $0.loadUnaligned(as: nlmsghdr.self) }
+            guard head.nlmsg_len >= 16, head.nlmsg_len <= rest.count else { return }
+            let payload = rest.prefix(Int(head.nlmsg_len)).dropFirst(16)
+            rest = rest.dropFirst(min((Int(head.nlmsg_len) + 3) & ~3, rest.count))
+            body(head, payload)
         }
     }
 

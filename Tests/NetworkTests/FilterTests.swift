@@ -21,6 +21,15 @@ struct FilterTests {
         return FilterTable(name: "zonetest", networks: [FilteredNetwork(bridge: "zt0", subnets: subnets), inside])
     }
 
+    private func elements() throws -> [FilterElement] {
+        let (four, six) = (try #require(IPAddress("10.1.0.2")), try #require(IPAddress("fd00:1::2")))
+        let mac = try #require(MACAddress("02:00:00:00:00:02"))
+        return FilterElement.sender("zv1", mac, [four, six]) + [
+            .published(.tcp, host: nil, port: 8080, to: four, port: 80),
+            .published(.udp, host: IPAddress("::1"), port: 53, to: six, port: 53),
+        ]
+    }
+
     /// Runs nft in a new network namespace, and returns all the rules that are there then.
     private func nft(_ texts: String...) throws -> String {
         let own = try Descriptor.open("/proc/thread-self/ns/net", [.readOnly])
@@ -38,11 +47,7 @@ struct FilterTests {
 
     @Test func nftTakesTheTables() throws {
         let table = try table()
-        let elements = [
-            "any4": ["tcp . 8080 : 10.1.0.2 . 80"], "at6": ["::1 . udp . 53 : fd00:1::2 . 53"],
-            "links": ["\"zv1\""], "ports": ["\"zv1\" . 02:00:00:00:00:02"],
-            "senders4": ["\"zv1\" . 02:00:00:00:00:02 . 10.1.0.2"],
-        ]
+        let elements = try elements()
         let ruleset = try nft(table.text(elements: elements))
         for part in [
             "table inet zonetest", "table bridge zonetest", "tcp . 8080 : 10.1.0.2 . 80",
@@ -61,5 +66,38 @@ struct FilterTests {
         let none = FilterTable(name: "zonetest", networks: [])
         let ruleset = try nft(table.text(), "table inet others {}", none.text())
         #expect(!ruleset.contains("zt0") && ruleset.contains("table inet others") && ruleset.contains("zonetest"))
+    }
+
+    @Test func elementsComeAndGoWithoutNft() throws {
+        let (table, elements) = (try table(), try elements())
+        let own = try Descriptor.open("/proc/thread-self/ns/net", [.readOnly])
+        try check(zn_unshare(CLONE_NEWNET), "unshare")
+        defer { _ = zn_setns(own.raw, CLONE_NEWNET) }
+        func nft(_ words: String..., input: String = "") throws -> String {
+            var program = try HostProgram("nft", words)
+            program.input = Array(input.utf8)
+            let outcome = try program.run()
+            #expect(outcome.status == .exited(0), "\(outcome.reason)")
+            return String(decoding: outcome.output, as: UTF8.self)
+        }
+        _ = try nft("-f", "-", input: table.text(elements: elements))
+        let wanted = try nft("list", "ruleset")
+        _ = try nft("-f", "-", input: table.text())
+        let empty = try nft("list", "ruleset")
+        let filter = try PacketFilter()
+        try filter.change("zonetest", add: elements)
+        #expect(try nft("list", "ruleset") == wanted)
+        try filter.change("zonetest", remove: elements)
+        #expect(try nft("list", "ruleset") == empty)
+        // All or nothing.
+        try filter.change("zonetest", add: Array(elements.prefix(1)))
+        let before = try nft("list", "ruleset")
+        #expect(throws: SystemError.self) {
+            try filter.change("zonetest", add: Array(elements.suffix(1)), remove: Array(elements.prefix(3)))
+        }
+        #expect(try nft("list", "ruleset") == before)
+        _ = try nft("flush", "ruleset")
+        let gone = #expect(throws: SystemError.self) { try filter.change("zonetest", add: elements) }
+        #expect(gone?.errno == .noEntry)
     }
 }
