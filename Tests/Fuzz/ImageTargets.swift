@@ -168,7 +168,7 @@ private func layer(_ bytes: [UInt8]) {
         do throws(ImageError) {
             let stream = try BlobStream(file(bytes), limits: limits)
             let archive = try TarReader(stream, limits: limits)
-            var writer = LayerWriter(LayerDirectory(target), isLowest: false, limits: limits)
+            var writer = LayerWriter(LayerDirectory(target), isLowest: false, .overlay, limits: limits)
             while let entry = try archive.next() {
                 entries += 1
                 try writer.write(entry, from: archive)
