@@ -48,7 +48,8 @@ let package = Package(
         layer("HVBridge", ["LinuxSystem", "CLinux"]),
         // L3: zones.
         layer(
-            "ZoneRuntime", ["CLinux", "LinuxSystem", "OCI", "Seccomp", "Namespaces", "CGroups", "Images", "HVBridge"]),
+            "ZoneRuntime",
+            ["CLinux", "LinuxSystem", "OCI", "Seccomp", "Namespaces", "CGroups", "Images", "Network", "HVBridge"]),
         // L4: the command.
         .executableTarget(
             name: "zonectl",

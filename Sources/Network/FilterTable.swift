@@ -21,6 +21,9 @@ public struct FilteredNetwork: Sendable, Equatable {
 ///
 /// What is in them beside rules is ``FilterElement``'s matter; `ports` and `senders` are what P15 asks for.
 public struct FilterTable: Sendable, Equatable {
+    /// What the names of zones' links on the host begin with.
+    public static let linkPrefix = "zv"
+
     public var name: String
     public var networks: [FilteredNetwork]
 
@@ -29,12 +32,12 @@ public struct FilterTable: Sendable, Equatable {
         self.networks = networks
     }
 
-    /// Replaces the tables, whatever was in them.
+    /// Replaces the tables, whatever was in them; without networks there are none.
     public func text(elements: [FilterElement] = []) -> String {
         let elements = Dictionary(grouping: elements, by: \.container).mapValues { $0.map(\.description) }
         // A table is made first so that it can be removed: its absence would be an error.
         let clean = ["inet", "bridge"].map { "table \($0) \(name) {}\ndelete table \($0) \(name)\n" }.joined()
-        return clean + inet(elements) + bridge(elements)
+        return networks.isEmpty ? clean : clean + inet(elements) + bridge(elements)
     }
 
     private func inet(_ elements: [FilterElement.Container: [String]]) -> String {
@@ -51,7 +54,20 @@ public struct FilterTable: Sendable, Equatable {
             lines += FilterTable.map(any, "inet_proto . inet_service : \(target)", elements)
             lines += FilterTable.map(at, "\(type) . inet_proto . inet_service : \(target)", elements)
         }
-        lines.append("chain publish {")
+        lines += gateways(.v4) + gateways(.v6)
+        lines += [
+            // Frames for a bridge's own group addresses (IEEE 802.1D) come up by the port, past what is verified below.
+            "chain ports {", "type filter hook prerouting priority raw; policy accept;",
+            "iifname \"\(FilterTable.linkPrefix)*\" drop", "}",
+            "chain input {", "type filter hook input priority filter; policy accept;",
+            // Another network's end is none of a zone's business; nor is a host that nothing is to get out by.
+            "iifname @bridges ip daddr @gateways4 iifname . ip daddr != @own4 drop",
+            "iifname @bridges ip6 daddr @gateways6 iifname . ip6 daddr != @own6 drop",
+            "iifname @inside meta l4proto { icmp, ipv6-icmp } accept",
+            "iifname @inside meta l4proto { tcp, udp } th dport 53 accept",
+            "iifname @inside ct state established,related accept", "iifname @inside drop", "}",
+            "chain publish {",
+        ]
         for (protocols, version) in [("ip", 4), ("ip6", 6)] {
             // What asks for one address comes first.
             lines += [
@@ -71,7 +87,7 @@ public struct FilterTable: Sendable, Equatable {
             for subnet in network.subnets {
                 let family = subnet.base.family == .v4 ? "ip" : "ip6"
                 if !network.isInternal {
-                    lines.append("iifname \(bridge) oifname != \(bridge) \(family) saddr \(subnet) masquerade")
+                    lines.append("\(family) saddr \(subnet) oifname != \(bridge) masquerade")
                 }
                 // A zone that calls a published port, perhaps its own, must not be answered past the host.
                 lines.append("oifname \(bridge) \(family) saddr \(subnet) ct status dnat masquerade")
@@ -87,6 +103,22 @@ public struct FilterTable: Sendable, Equatable {
         return lines.joined(separator: "\n") + "\n"
     }
 
+    /// What all networks' ends of a family are, and whose each is.
+    private func gateways(_ family: IPAddress.Family) -> [String] {
+        let (version, type) = family == .v4 ? (4, "ipv4_addr") : (6, "ipv6_addr")
+        var all: [String] = []
+        var own: [String] = []
+        for network in networks {
+            for subnet in network.subnets where subnet.base.family == family {
+                guard let gateway = subnet.host(1) else { continue }
+                all.append(gateway.description)
+                own.append("\"\(network.bridge)\" . \(gateway)")
+            }
+        }
+        return FilterTable.set("gateways\(version)", type, all)
+            + FilterTable.set("own\(version)", "ifname . \(type)", own)
+    }
+
     private func bridge(_ elements: [FilterElement.Container: [String]]) -> String {
         var lines = ["table bridge \(name) {"]
         for (container, type) in [
@@ -95,16 +127,25 @@ public struct FilterTable: Sendable, Equatable {
         ] {
             lines += FilterTable.set(container.rawValue, type, elements[container] ?? [])
         }
+        lines += ["set targets6 {", "typeof iifname . ether saddr . @th,64,128"]
+        lines += FilterTable.list(elements[.targets6] ?? []) + ["}"]
         lines += [
             "chain prerouting {", "type filter hook prerouting priority 0; policy accept;",
             // Not by the bridge's name, which only kernels with nft_meta_bridge can tell.
             "iifname != @links accept", "iifname . ether saddr != @ports drop",
+            // A zone is no router and gives out no addresses.
+            "ether type ip6 icmpv6 type { nd-router-advert, nd-redirect } drop", "ether type ip udp sport 67 drop",
+            "ether type ip6 udp sport 547 drop",
+            "icmpv6 type nd-neighbor-advert iifname . ether saddr . @th,64,128 != @targets6 drop",
             "ether type arp iifname . arp saddr ether . arp saddr ip @senders4 accept",
             "ether type ip iifname . ether saddr . ip saddr @senders4 accept",
             "ether type ip6 iifname . ether saddr . ip6 saddr @senders6 accept",
             // Who asks for an address has none yet: DHCP (RFC 2131), duplicate address detection (RFC 4862, 5.4).
             "ether type ip ip saddr 0.0.0.0 udp sport 68 udp dport 67 accept",
-            "ether type arp arp saddr ip 0.0.0.0 accept", "ether type ip6 ip6 saddr :: accept", "drop", "}", "}",
+            "ether type arp arp saddr ip 0.0.0.0 accept",
+            "ip6 saddr :: icmpv6 type { nd-neighbor-solicit, mld-listener-report, mld2-listener-report } accept",
+            "drop",
+            "}", "}",
         ]
         return lines.joined(separator: "\n") + "\n"
     }

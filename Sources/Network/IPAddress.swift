@@ -151,6 +151,12 @@ public struct MACAddress: Hashable, Sendable, CustomStringConvertible {
     /// Whether one station can have it: neither a group's nor nothing.
     public var isStation: Bool { bytes[0] & 1 == 0 && bytes.contains { $0 != 0 } }
 
+    /// The address of IPv6 that a link gives itself, RFC 4291, 2.5.6 and appendix A.
+    public var linkLocal: IPAddress? {
+        IPAddress(
+            bytes: [0xfe, 0x80, 0, 0, 0, 0, 0, 0, bytes[0] ^ 2, bytes[1], bytes[2], 0xff, 0xfe] + bytes.suffix(3))
+    }
+
     public var description: String {
         bytes.map { ($0 < 16 ? "0" : "") + String($0, radix: 16) }.joined(separator: ":")
     }

@@ -22,6 +22,12 @@ struct NetlinkSocket: ~Copyable {
             throw SystemError("netlink", "connect", .notSupported)
         }
         self.socket = socket
+        // Requests say themselves what is to be acknowledged: before Linux 6.10 the marks of a transaction are not.
+        nl_socket_disable_auto_ack(socket)
+        // The kernel answers at once; what does not come must not be waited for for ever.
+        var patience = timeval(tv_sec: 10, tv_usec: 0)
+        _ = setsockopt(
+            nl_socket_get_fd(socket), SOL_SOCKET, SO_RCVTIMEO, &patience, socklen_t(MemoryLayout<timeval>.size))
         var on: CInt = 1
         let size = socklen_t(MemoryLayout<CInt>.size)
         // Words about errors. Kernels before 4.12 have none.
@@ -63,7 +69,11 @@ struct NetlinkSocket: ~Copyable {
                     } catch {
                         failure = error
                     }
-                case NLMSG_DONE: isDone = true
+                case NLMSG_DONE:
+                    isDone = true
+                    // What went wrong on the way, rtnetlink(7); kernels before 4.14 say nothing.
+                    let result = payload.count >= 4 ? payload.withUnsafeBytes { $0.loadUnaligned(as: Int32.self) } : 0
+                    if result < 0 { failure = SystemError(operation, subject, Errno(rawValue: -result)) }
                 default: body(NetlinkReply(type: head.nlmsg_type, payload: payload, family: family))
                 }
             }

@@ -173,13 +173,21 @@ extension ZoneDefinition {
 enum NetworkFiles {
     static let names = ["hostname", "hosts", "resolv.conf"]
 
-    /// Writes the files into the zone's volatile folder.
-    static func write(in volatile: borrowing Descriptor, hostname: String, network: ZoneDefinition.Network)
-        throws(SystemError)
-    {
+    /// Writes the files into the zone's volatile folder. `gateways`: of the networks that it is in.
+    static func write(
+        in volatile: borrowing Descriptor, hostname: String, _ definition: ZoneDefinition, gateways: [String]
+    ) throws(SystemError) {
         try volatile.writeNew("hostname", hostname + "\n")
-        let own = "127.0.0.1\tlocalhost\n::1\tlocalhost ip6-localhost ip6-loopback\n127.0.1.1\t\(hostname)\n"
-        switch network {
+        let addresses = definition.networks.first?.addresses ?? []
+        let own =
+            "127.0.0.1\tlocalhost\n::1\tlocalhost ip6-localhost ip6-loopback\n"
+            + (addresses.isEmpty ? ["127.0.1.1"] : addresses).map { "\($0)\t\(hostname)\n" }.joined()
+        switch definition.network {
+        case .none where !definition.networks.isEmpty:
+            try volatile.writeNew("hosts", own)
+            let domains = definition.networks.map(\.name).joined(separator: " ")
+            try volatile.writeNew(
+                "resolv.conf", "search \(domains)\n" + gateways.map { "nameserver \($0)\n" }.joined())
         case .none:
             try volatile.writeNew("hosts", own)
             try volatile.writeNew("resolv.conf", "# this zone has no network\n")

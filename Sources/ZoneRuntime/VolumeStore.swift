@@ -38,16 +38,8 @@ public struct VolumeStore: Sendable {
 
     /// Returns all volumes, by name.
     public func list() throws(ZoneError) -> [Volume] {
-        let names: [String]
-        do throws(SystemError) {
-            names = try Descriptor.open(folders.volumes, [.readOnly, .directory, .noFollow]).entries()
-        } catch {
-            if error.errno == .noEntry { return [] }
-            throw ZoneError("list volumes", error)
-        }
         var volumes: [Volume] = []
-        // What is not finished, or is going, has a name that begins with a dot.
-        for name in names.sorted() where ZoneName.isValid(name) {
+        for name in try zones.names(ofAll: "volumes", in: folders.volumes) {
             // Removed since the list was read.
             if let volume = try volume(name) { volumes.append(volume) }
         }

@@ -38,7 +38,7 @@ extension ZoneLifecycle {
                 .wrongState, "apply: the making of zone \(name) was interrupted",
                 hint: "'zonectl rm -f \(name)' removes what there is of it")
         }
-        let next = try resolved(wanted, former)
+        var next = try resolved(wanted, former)
         let members = next.differences(from: former)
         if members.isEmpty { return .unchanged }
         let current = store.entry(name)
@@ -58,6 +58,7 @@ extension ZoneLifecycle {
         case .creating, .created, .damaged: _ = try state.runningProcess(for: "apply", of: name)
         }
         if dryRun { return .changed(members, restarts: isRestart) }
+        try NetworkStore(store).lease(&next)
         if !isRestart {
             try check(next, try image(of: next))
             try StorageChange(store).replace(former, by: next, current, claim) { (next) throws(ZoneError) in
@@ -70,6 +71,8 @@ extension ZoneLifecycle {
             try StorageChange.verify(former, next)
             try restart(with: next)
         }
+        NetworkStore(store).release(
+            former.networks.filter { left in !next.networks.contains { $0.name == left.name } }, of: name)
         try SystemdUnits(store).refresh(next)
         return .changed(members, restarts: isRestart)
     }
@@ -82,6 +85,9 @@ extension ZoneLifecycle {
         next.base = former.base
         next.storageKind = former.storageKind
         next.storageProject = former.storageProject
+        next.networks = wanted.networks.map { network in
+            former.networks.first { $0.name == network.name } ?? NetworkAttachment(network.name)
+        }
         if wanted.image != former.image {
             let image = try attemptingImage { () throws(ImageError) in try store.folders.images.find(wanted.image) }
             next.image = ImageStore.isPinned(wanted.image) ? wanted.image : image.name

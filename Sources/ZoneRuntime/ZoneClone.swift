@@ -53,6 +53,9 @@ public struct ZoneClone: Sendable {
             }
         try StorageMaker(store).make(&definition, in: claim.persistent)
         definition.name = name
+        // An address is one zone's.
+        definition.networks = definition.networks.map { NetworkAttachment($0.name) }
+        try NetworkStore(store).lease(&definition)
         let own = try store.ownFiles(definition, claim)
         if links {
             let base: String

@@ -34,6 +34,8 @@ public struct ZoneDefinition: JSONRecord, Sendable, Equatable {
     public var mounts: [Spec.Mount] = []
     public var devices: [DeviceRequest] = []
     public var network = Network.none
+    /// With a network namespace of its own: the networks that it is connected to, the first one first.
+    public var networks: [NetworkAttachment] = []
     public var resources = Spec.Resources()
     public var procView = ProcView.auto
     public var addedCapabilities: [String] = []
@@ -93,6 +95,7 @@ public struct ZoneDefinition: JSONRecord, Sendable, Equatable {
         try visitor.field("mounts", &mounts)
         try visitor.field("devices", &devices)
         try visitor.field("network", &network)
+        try visitor.field("networks", &networks)
         try visitor.field("resources", &resources)
         try visitor.field("procView", &procView)
         try visitor.field("addedCapabilities", &addedCapabilities)

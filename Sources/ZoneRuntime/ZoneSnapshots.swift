@@ -117,6 +117,8 @@ public struct ZoneSnapshots: Sendable {
                 hint: "'zonectl stop \(zone)' ends it, and so does --stop")
         }
         var definition = try store.definition(of: zone, at: name)
+        // Addresses may be another zone's by now: it stays in the networks where it is.
+        definition.networks = try store.definition(of: zone)?.networks ?? []
         // What would fail at the next start fails now.
         _ = try ZoneLifecycle(store).image(of: definition)
         try ZoneLayers(store).freeze(name, claim, &definition)

@@ -45,6 +45,7 @@ struct ZoneStarter: Sendable {
         fileprivate let handles: CGroupHandles
         fileprivate let spec: Spec
         fileprivate let resources: Spec.Resources
+        fileprivate let links: ZoneLinks
     }
 
     /// A zone whose program runs.
@@ -95,8 +96,10 @@ struct ZoneStarter: Sendable {
             record.cgroups = []
             try store.write(record, in: volatile)
         }
+        let gateways = try NetworkStore(store).gateways(of: definition)
         try attempting("write the zone's network files") { () throws(SystemError) in
-            try NetworkFiles.write(in: claim.persistent, hostname: spec.hostname ?? zone, network: definition.network)
+            try NetworkFiles.write(
+                in: claim.persistent, hostname: spec.hostname ?? zone, definition, gateways: gateways)
             try SystemZone.writeFiles(definition, in: claim.persistent)
         }
         let delegated = try SystemZone.delegate(definition, groups, &spec)
@@ -110,7 +113,7 @@ struct ZoneStarter: Sendable {
         }
         return Prepared(
             plan: plan, groups: groups, record: record, volatile: volatile, handles: handles, spec: spec,
-            resources: resources)
+            resources: resources, links: ZoneLinks(store, definition))
     }
 
     /// Starts the program. A signal that means "end" stops that.
@@ -129,6 +132,13 @@ struct ZoneStarter: Sendable {
             throw ZoneError("record zone \(zone)", error)
         }
         let pid = launching.process.pid
+        do throws(ZoneError) { try prepared.links.connect(pid) } catch {
+            // Where the child has failed meanwhile, that is the reason.
+            do throws(LaunchError) { try launching.waitUntilReady(interruptedBy: signals) } catch {
+                throw ZoneError(error, zone: zone)
+            }
+            throw error
+        }
         prepared.record.phase = .running
         prepared.record.process = try attempting("find the zone's first process") { () throws(SystemError) in
             try RecordedProcess(pid)
@@ -169,6 +179,7 @@ struct ZoneStarter: Sendable {
         record.image = image.name
         record.isChecked = circumstances.isDetached && HealthPolicy.of(definition, image) != nil
         record.command = spec.process?.args ?? []
+        record.isConnected = !definition.networks.isEmpty
         return record
     }
 

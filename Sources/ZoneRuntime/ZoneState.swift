@@ -48,6 +48,8 @@ public struct ZoneRecord: JSONRecord, Sendable, Equatable {
     public var hasStopHooks = false
     /// The folder of the checkpoint that the zone ended with.
     public var checkpoint: String?
+    /// Whether it is in networks of zones: something is to be taken back when it has ended.
+    public var isConnected = false
 
     public init() {}
 
@@ -75,6 +77,7 @@ public struct ZoneRecord: JSONRecord, Sendable, Equatable {
         try visitor.field("poststart", &hasStartHooks)
         try visitor.field("poststop", &hasStopHooks)
         try visitor.field("checkpoint", &checkpoint)
+        try visitor.field("connected", &isConnected)
     }
 }
 

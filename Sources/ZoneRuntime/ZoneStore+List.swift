@@ -46,6 +46,17 @@ extension ZoneStore {
         return Set(zones).union(bundles).sorted()
     }
 
+    /// The names in a folder of the store's, in their order; what is not finished, or is going, has one that begins with a dot.
+    func names(ofAll things: String, in folder: String) throws(ZoneError) -> [String] {
+        do throws(SystemError) {
+            let names = try Descriptor.open(folder, [.readOnly, .directory, .noFollow]).entries()
+            return names.filter { ZoneName.isValid($0) }.sorted()
+        } catch {
+            if error.errno == .noEntry { return [] }
+            throw ZoneError("list \(things)", error)
+        }
+    }
+
     private func names(in folder: String, isOptional: Bool = false) throws(ZoneError) -> [String] {
         do throws(SystemError) {
             return try Descriptor.open(folder, [.readOnly, .directory]).entries()

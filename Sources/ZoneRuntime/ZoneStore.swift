@@ -350,6 +350,13 @@ public struct ZoneStore: Sendable {
     }
 
     private func erasePersistent(_ name: String) throws(ZoneError) {
+        // One that cannot be read has nothing that could be given back.
+        if (try? FileStatus.of(folders.networks)) != nil, let definition = (try? definition(of: name)) ?? nil,
+            !definition.networks.isEmpty
+        {
+            ZoneLinks(self, definition).disconnect()
+            NetworkStore(self).release(definition.networks, of: name)
+        }
         try attempting("remove zone \(name)") { () throws(SystemError) in
             guard let zones = try openIfThere(folders.zones) else { return }
             // What it is goes first: half of its files must not be taken for a zone when this process is killed.

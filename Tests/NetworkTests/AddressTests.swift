@@ -87,6 +87,7 @@ import Testing
         }
         let local = try #require(MACAddress(local: [0xFF, 1, 2, 3, 4, 5]))
         #expect(local.description == "fe:01:02:03:04:05" && local.isStation)
+        #expect(MACAddress("02:5a:0a:40:0b:4c")?.linkLocal?.description == "fe80::5a:aff:fe40:b4c")
         #expect(
             MACAddress("01:00:5e:00:00:01")?.isStation == false && MACAddress("00:00:00:00:00:00")?.isStation == false)
     }

@@ -53,19 +53,19 @@ struct FilterTests {
             "table inet zonetest", "table bridge zonetest", "tcp . 8080 : 10.1.0.2 . 80",
             "::1 . udp . 53 : fd00:1::2 . 53",
             "\"zv1\" . 02:00:00:00:00:02 . 10.1.0.2",
-            "iifname \"zt0\" oifname != \"zt0\" ip saddr 10.1.0.0/20 masquerade",
-            "ip6 saddr fd00:1::/64 masquerade",
+            "ip saddr 10.1.0.0/20 oifname != \"zt0\" masquerade",
+            "ip6 saddr fd00:1::/64 oifname != \"zt0\" masquerade",
         ] {
             #expect(ruleset.contains(part), "\(part) in \(ruleset)")
         }
-        #expect(!ruleset.contains("iifname \"zt1\" oifname != \"zt1\""))
+        #expect(!ruleset.contains("oifname != \"zt1\""))
     }
 
     @Test func itTakesThePlaceOfAnOlderOne() throws {
         let table = try table()
         let none = FilterTable(name: "zonetest", networks: [])
         let ruleset = try nft(table.text(), "table inet others {}", none.text())
-        #expect(!ruleset.contains("zt0") && ruleset.contains("table inet others") && ruleset.contains("zonetest"))
+        #expect(ruleset.contains("table inet others") && !ruleset.contains("zonetest"))
     }
 
     @Test func elementsComeAndGoWithoutNft() throws {

@@ -108,7 +108,8 @@ import ZoneRuntime
         #expect(
             Set(free) == [
                 "ls", "ps", "inspect", "snapshot ls", "logs", "events", "wait", "rename", "kill", "stop", "image ls",
-                "image inspect", "volume ls", "volume inspect", "image save", "image df",
+                "image inspect", "volume ls", "volume inspect", "network ls", "network inspect", "image save",
+                "image df",
                 "version",
                 "help",
                 "unit", "stats", "top", "metrics", "schema", "doctor", "completion", "__complete",

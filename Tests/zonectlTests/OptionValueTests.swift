@@ -58,9 +58,21 @@ import ZoneRuntime
         refusal("user \"\(text)\"") { () throws(ZoneError) in _ = try OptionValue.user(text) }
     }
 
-    @Test(arguments: ["", "bridge", "None", "container:x"])
-    func badNetworks(_ text: String) {
-        refusal("--network \"\(text)\"") { () throws(ZoneError) in _ = try OptionValue.network(text) }
+    @Test(arguments: [[""], ["container:x"], ["a b"], ["none", "web"], ["web", "host"], ["web", "web"], ["../x"]])
+    func badNetworks(_ texts: [String]) {
+        refusal("--network") { () throws(ZoneError) in
+            var definition = ZoneDefinition()
+            try OptionValue.networks(texts, into: &definition)
+        }
+    }
+
+    @Test func networks() throws {
+        var definition = ZoneDefinition()
+        try OptionValue.networks(["host"], into: &definition)
+        #expect(definition.network == .host && definition.networks.isEmpty)
+        definition = ZoneDefinition()
+        try OptionValue.networks(["web", "db"], into: &definition)
+        #expect(definition.network == .none && definition.networks.map(\.name) == ["web", "db"])
     }
 
     @Test(arguments: [

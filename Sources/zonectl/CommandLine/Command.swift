@@ -41,6 +41,7 @@ struct Command: Sendable {
         case boot = "Start with the host"
         case images = "Images"
         case volumes = "Volumes"
+        case networks = "Networks"
         case other = "Other"
     }
 

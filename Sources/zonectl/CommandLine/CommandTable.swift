@@ -26,6 +26,8 @@ enum CommandTable {
         VolumeCreateCommand.command, VolumeListCommand.command, VolumeInspectCommand.command,
         VolumeRemoveCommand.command, VolumePruneCommand.command, VolumeCloneCommand.command,
         VolumeSnapshotCommand.command, VolumeExportCommand.command, VolumeImportCommand.command,
+        NetworkCreateCommand.command, NetworkListCommand.command, NetworkInspectCommand.command,
+        NetworkRemoveCommand.command,
         DoctorCommand.command, SchemaCommand.command, VersionCommand.command, HelpCommand.command,
         CompletionCommand.command, CompleteCommand.command,
     ]

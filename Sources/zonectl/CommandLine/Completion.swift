@@ -22,6 +22,7 @@ struct Completion {
         var zones: @Sendable (_ root: String?, _ store: String?) -> [Candidate]
         var images: @Sendable (_ root: String?, _ store: String?) -> [Candidate]
         var volumes: @Sendable (_ root: String?, _ store: String?) -> [Candidate] = { _, _ in [] }
+        var networks: @Sendable (_ root: String?, _ store: String?) -> [Candidate] = { _, _ in [] }
     }
 
     private(set) var candidates: [Candidate] = []
@@ -131,6 +132,10 @@ struct Completion {
         case .zones: add(names.zones(root, store), prefix)
         case .images: add(names.images(root, store), prefix)
         case .volumes: add(names.volumes(root, store), prefix)
+        case .networks: add(names.networks(root, store), prefix)
+        case .zoneNetworks:
+            offer(["none", "host"].map { (prefix + $0, "") })
+            add(names.networks(root, store), prefix)
         case .files: (extra, self.prefix) = (.files, prefix)
         case .folders: (extra, self.prefix) = (.folders, prefix)
         case .fileBeforeColon: if !value.contains(":") { (extra, self.prefix) = (.files, prefix) }

@@ -11,6 +11,9 @@ enum WordKind: Sendable, Equatable {
     case zones
     case images
     case volumes
+    case networks
+    /// Those, and what a zone may have instead.
+    case zoneNetworks
     /// Verbs of zonectl's.
     case verbs
     case files
@@ -28,6 +31,7 @@ enum WordKind: Sendable, Equatable {
         case "NAME" where group == .images, "IMAGE": self = .images
         case "NAME", "ZONE", "ID": self = .zones
         case "VOLUME": self = .volumes
+        case "NETWORK": self = .networks
         case "VERB": self = .verbs
         case "FILE", "PATH", "ZONE:PATH", "SOCKET": self = .files
         case "DIR", "FOLDER": self = .folders
@@ -66,6 +70,7 @@ extension Option {
         switch name {
         // Folders of the zone's.
         case "workdir", "cwd": return .text
+        case "network": return .zoneNetworks
         case "ulimit": return .words(ResourceLimits.shortNames.map { $0 + "=" })
         case "security-opt":
             return .words(["seccomp=", "seccomp=unconfined", "no-new-privileges", "no-new-privileges=false"])

@@ -42,9 +42,16 @@ enum CompleteCommand {
         needsRoot: false, isHidden: true
     ) { (arguments, _) throws(ZoneError) in
         let words = arguments.operands
-        let names = Completion.Names(zones: zones, images: images, volumes: volumes)
+        let names = Completion.Names(zones: zones, images: images, volumes: volumes, networks: networks)
         try Output.write(Completion(before: words.dropLast(), current: words.last ?? "", names: names).text)
         return 0
+    }
+
+    private static func networks(_ root: String?, _ store: String?) -> [Completion.Candidate] {
+        guard let folders = try? Main.folders(root: root, store: store),
+            let networks = try? NetworkStore(folders).list()
+        else { return [] }
+        return networks.map { .init(word: $0.name, help: $0.subnets.joined(separator: ", ")) }
     }
 
     private static func zones(_ root: String?, _ store: String?) -> [Completion.Candidate] {

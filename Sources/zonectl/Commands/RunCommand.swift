@@ -35,7 +35,8 @@ enum RunCommand {
     static let logDriver = Option.value(
         "log-driver", nil, "file|none", "Where what a zone in the background writes is kept")
     static let logOption = Option.list("log-opt", nil, "NAME=VALUE", "max-size=10m, max-file=3 of the log's files")
-    static let network = Option.value("network", nil, "none|host", "Network: a loopback of its own, or the host's")
+    static let network = Option.list(
+        "network", nil, "NETWORK", "Network: none (a loopback of its own), host (the host's), or one of zones")
 
     static let storage = Option.value(
         "storage", nil, "SIZE", "How much the zone's own files may take, such as 2G (0: any)")
@@ -131,7 +132,7 @@ enum RunCommand {
         for text in arguments.list(mount) { definition.mounts.append(try MountValue.mount(text)) }
         for text in arguments.list(tmpfs) { definition.mounts.append(try MountValue.tmpfs(text)) }
         definition.devices = try mapping(arguments.list(device), OptionValue.device)
-        if let text = arguments.value(network) { definition.network = try OptionValue.network(text) }
+        try OptionValue.networks(arguments.list(network), into: &definition)
         definition.resources = try ResourceOptions.change(arguments).applied(to: definition.resources)
         if let text = arguments.value(proc) { definition.procView = try OptionValue.proc(text) }
         if let text = arguments.value(storage) { definition.storage = try size(text, "--storage").positive }

@@ -1,0 +1,141 @@
+// SPDX-License-Identifier: Apache-2.0
+// SPDX-FileCopyrightText: ZoneRuntime authors
+
+import Glibc
+import LinuxSystem
+import Network
+
+/// What a network is on the host: a bridge with the first address of each subnet, rules of the packet filter, and a dnsmasq
+/// that knows the zones' names. All of it is made when the first zone starts, and found again by whoever looks next.
+struct NetworkBridge {
+    private let networks: NetworkStore
+    private var folders: ZoneFolders { networks.folders }
+
+    init(_ networks: NetworkStore) {
+        self.networks = networks
+    }
+
+    /// Makes sure that a network is up. Returns its bridge's index. Two looks, where it is.
+    func ensure(_ network: NetworkRecord, _ links: borrowing Links) throws(ZoneError) -> Int32 {
+        let name = folders.bridge(network.name)
+        let names = NetworkNames(folders)
+        if let bridge = try look(name, network, links), bridge.isUp, names.isRunning(network.name) {
+            return bridge.index
+        }
+        // One at a time; whoever waited finds it done.
+        let lock = try networks.lock()
+        defer { lock.unlock() }
+        if let bridge = try look(name, network, links), bridge.isUp {
+            if !names.isRunning(network.name) { try names.start(network, on: name) }
+            return bridge.index
+        }
+        // Of one that was killed: it comes up last.
+        try attempting("remove bridge \(name)") { () throws(SystemError) in try links.remove(name) }
+        do throws(ZoneError) { return try make(network, name, links) } catch {
+            // The first error is the one to tell.
+            try? links.remove(name)
+            throw error
+        }
+    }
+
+    /// The network's bridge, `nil` where there is none; somebody else's link of that name is an error.
+    private func look(
+        _ name: String, _ network: NetworkRecord, _ links: borrowing Links
+    ) throws(ZoneError) -> Links.Link? {
+        let found = try attempting("look at bridge \(name)") { () throws(SystemError) in try links.link(name) }
+        guard let found else { return nil }
+        if found.kind == "bridge", found.mac == network.mac { return found }
+        throw ZoneError(
+            .exists, "network \(network.name): link \(name) of the host's is in the way",
+            hint: "rename that link, or choose another name for the network")
+    }
+
+    private func make(
+        _ network: NetworkRecord, _ name: String, _ links: borrowing Links
+    ) throws(ZoneError) -> Int32 {
+        guard let mac = network.mac else {
+            throw ZoneError(.invalid, "network \(network.name) has no subnet", hint: "remove it, and make it again")
+        }
+        let attempt = "set up network \(network.name)"
+        let index = try attempting(attempt) { () throws(SystemError) in
+            try links.makeBridge(name, mac: mac, mtu: network.mtu.map { UInt32(clamping: $0) })
+            guard let bridge = try links.link(name) else { throw SystemError("look at link", name, .noDevice) }
+            for (gateway, length) in network.gateways {
+                try links.addAddress(gateway, length: length, to: bridge.index)
+            }
+            return bridge.index
+        }
+        try loadFilter()
+        if !network.isInternal { try forward(network) }
+        try attempting(attempt) { () throws(SystemError) in try links.bringUp(index) }
+        try NetworkNames(folders).start(network, on: name)
+        return index
+    }
+
+    /// Lets the host pass on what zones send and get. Switched on, and never off: others may need it, too.
+    private func forward(_ network: NetworkRecord) throws(ZoneError) {
+        for (family, path) in [
+            (IPAddress.Family.v4, "/proc/sys/net/ipv4/ip_forward"),
+            (.v6, "/proc/sys/net/ipv6/conf/all/forwarding"),
+        ] where network.ranges.contains(where: { $0.base.family == family }) {
+            guard let now = try? readHostFile(path, limit: 16), now.first != UInt8(ascii: "1") else { continue }
+            do throws(SystemError) { try Descriptor.open(path, [.writeOnly]).writeOnce("1", path) } catch {
+                throw ZoneError(
+                    .notPermitted, "network \(network.name): forwarding is off, and cannot be switched on: \(error)",
+                    hint: "sysctl -w \(family == .v4 ? "net.ipv4.ip_forward=1" : "net.ipv6.conf.all.forwarding=1")")
+            }
+        }
+    }
+
+    // MARK: The packet filter
+
+    /// Makes the tables as a whole, with all that is known of networks and running zones. The caller holds the lock.
+    func loadFilter(without removed: String? = nil) throws(ZoneError) {
+        var filtered: [FilteredNetwork] = []
+        for network in try networks.list() where network.name != removed {
+            var one = FilteredNetwork(bridge: folders.bridge(network.name), subnets: network.ranges)
+            one.isInternal = network.isInternal
+            filtered.append(one)
+        }
+        var elements: [FilterElement] = []
+        for zone in try networks.zones.names() {
+            // Also of one that is just starting, and has no process yet: an element too many does no harm.
+            guard (try? networks.zones.record(of: zone))??.isConnected == true,
+                let definition = try? networks.zones.definition(of: zone)
+            else { continue }
+            elements += ZoneLinks.elements(definition, folders)
+        }
+        let table = FilterTable(name: folders.filterTable, networks: filtered)
+        do throws(SystemError) {
+            var program = try HostProgram("nft", ["-f", "-"])
+            program.input = Array(table.text(elements: elements).utf8)
+            let outcome = try program.run()
+            if outcome.status == .exited(0) { return }
+            throw SystemError("nft", outcome.reason, .ioError)
+        } catch {
+            if error.errno == .noEntry, error.operation == "find program" {
+                throw ZoneError(
+                    .unsupported, "networks of zones need nft, which is not installed",
+                    hint: "install Debian's package nftables, or use --network none or host")
+            }
+            throw ZoneError("set up the packet filter", error)
+        }
+    }
+
+    // MARK: The end
+
+    /// Removes what there is of a network. The caller holds the lock.
+    func takeDown(_ network: NetworkRecord) throws(ZoneError) {
+        try NetworkNames(folders).stop(network.name)
+        let name = folders.bridge(network.name)
+        try attempting("remove bridge \(name)") { () throws(SystemError) in
+            let links = try Links()
+            // Somebody else's stays.
+            if let found = try links.link(name), found.kind == "bridge", found.mac == network.mac {
+                try links.remove(name)
+            }
+        }
+        // Without nft there are no tables.
+        if (try? HostProgram.find("nft")) != nil { try loadFilter(without: network.name) }
+    }
+}
