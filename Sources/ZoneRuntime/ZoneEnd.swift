@@ -40,8 +40,8 @@ struct ZoneEnd: Sendable {
         // A process of the zone's that is not in its pid namespace, as one of `exec` before it gets there, may last a moment
         // longer. Not before we have the lock: the groups of a zone of the same name have the same paths.
         if killsRest { _ = try? groups.kill() }
-        // What cannot be read, or taken back now, its next start takes back.
-        if record.isConnected, let definition = (try? store.definition(of: zone)) ?? nil {
+        // What cannot be read, or taken back now, its next start takes back. Where it is removed, that does it.
+        if record.isConnected, !removes, let definition = (try? store.definition(of: zone)) ?? nil {
             ZoneLinks(store, definition).disconnect()
         }
         if removes {
