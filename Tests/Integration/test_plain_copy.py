@@ -429,3 +429,16 @@ def test_doctor_says_what_that_means(host, kind):
         assert found["verdict"] == "warning" and "cop" in found["affects"], found
     else:
         assert found["verdict"] == "warning", found
+
+
+def test_a_kernel_without_overlayfs(plain_host, layout, strace):
+    """What fsopen(2) says where the kernel knows no overlayfs: once to the mount, once to the trial."""
+    plain_host.import_image(layout.path, "base").exits(0)
+    name = plain_host.name("k")
+    plain_host.defer(plain_host.remove, name)
+    # Without -f: the zone's own mounts are not touched.
+    wrap = (strace, "-qq", "-o", "/dev/null", "--inject=fsopen:error=ENODEV:when=1..2")
+    words = ("run", "--name", name, "--network", "none", "base", "sh", "-c", "cat /opt/again/new; echo x > /y")
+    said = plain_host.run(*words, wrap=wrap).exits(0)
+    assert said.stdout == "n" and said.stderr.count(NOTICE) == 1
+    assert "A /y" in plain_host.run("diff", name).ok().lines and plain_host.inspect(name)["rootKind"] == "copy"
