@@ -26,7 +26,7 @@ struct NetworkBridge {
         let lock = try networks.lock()
         defer { lock.unlock() }
         if let bridge = try look(name, network, links), bridge.isUp {
-            if !names.isRunning(network.name) { try names.start(network, on: name) }
+            if !names.isRunning(network.name) { try startNames(network, on: name) }
             return bridge.index
         }
         // Of one that was killed: it comes up last.
@@ -68,8 +68,21 @@ struct NetworkBridge {
         try loadFilter()
         if !network.isInternal { try forward(network) }
         try attempting(attempt) { () throws(SystemError) in try links.bringUp(index) }
-        try NetworkNames(folders).start(network, on: name)
+        try startNames(network, on: name)
         return index
+    }
+
+    /// Also those of zones that run already, where an earlier dnsmasq has died.
+    private func startNames(_ network: NetworkRecord, on bridge: String) throws(ZoneError) {
+        let names = NetworkNames(folders)
+        try names.start(network, on: bridge)
+        for definition in try networks.connected() {
+            for attachment in definition.networks where attachment.name == network.name {
+                try attempting("tell network \(network.name) of zone \(definition.name)") { () throws(SystemError) in
+                    try names.add(definition.name, attachment)
+                }
+            }
+        }
     }
 
     /// Lets the host pass on what zones send and get. Switched on, and never off: others may need it, too.
@@ -97,14 +110,7 @@ struct NetworkBridge {
             one.isInternal = network.isInternal
             filtered.append(one)
         }
-        var elements: [FilterElement] = []
-        for zone in try networks.zones.names() {
-            // Also of one that is just starting, and has no process yet: an element too many does no harm.
-            guard (try? networks.zones.record(of: zone))??.isConnected == true,
-                let definition = try? networks.zones.definition(of: zone)
-            else { continue }
-            elements += ZoneLinks.elements(definition, folders)
-        }
+        let elements = try networks.connected().flatMap { ZoneLinks.elements($0, folders) }
         let table = FilterTable(name: folders.filterTable, networks: filtered)
         do throws(SystemError) {
             var program = try HostProgram("nft", ["-f", "-"])

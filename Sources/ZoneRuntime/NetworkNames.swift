@@ -25,7 +25,6 @@ struct NetworkNames {
     func start(_ network: NetworkRecord, on bridge: String) throws(ZoneError) {
         try stop(network.name)
         let place = place(network.name)
-        let known = (try? ZoneStore(folders).names()) ?? []
         do throws(SystemError) {
             _ = try Descriptor.makePath("\(place)/\(NetworkNames.hosts)", mode: 0o700)
             var program = try HostProgram(
@@ -46,15 +45,6 @@ struct NetworkNames {
                 outcome = try program.run()
             }
             guard outcome.status == .exited(0) else { throw SystemError("run", outcome.reason, .ioError) }
-            // Those that run already, where an earlier one has died.
-            for zone in known {
-                guard (try? ZoneStore(folders).record(of: zone))??.isConnected == true,
-                    let definition = (try? ZoneStore(folders).definition(of: zone)) ?? nil
-                else { continue }
-                for attachment in definition.networks where attachment.name == network.name {
-                    try add(zone, attachment)
-                }
-            }
         } catch {
             if error.errno == .noEntry, error.operation == "find program" {
                 throw ZoneError(

@@ -12,11 +12,10 @@ import OCI
 ///     STORE/networks/NAME/network.json
 ///                    NAME/leases/ADDRESS   the name of the zone that has it
 ///
-/// Networks come and go under the lock of STORE/networks. An address is a zone's as soon as its file is there, which only
-/// one process can make; so nothing is locked when a zone is made, and no address is given out twice.
+/// Networks come and go under the lock of STORE/networks, which who makes a zone shares until its definition says where it
+/// is. An address is a zone's as soon as its file is there, which only one process can make: so zones need not wait for one
+/// another, and no address is given out twice.
 public struct NetworkStore: Sendable {
-    /// The network that there is without anybody having made it.
-    public static let standard = "zone0"
     private static let record = "network.json"
     private static let unfinished = ".new"
 
@@ -66,6 +65,15 @@ public struct NetworkStore: Sendable {
             for network in definition.networks { users[network.name, default: []].append(zone) }
         }
         return users
+    }
+
+    /// What zones are that are connected, or about to be: by their records, as one that just starts has no process yet.
+    func connected() throws(ZoneError) -> [ZoneDefinition] {
+        try zones.names().compactMap { zone in
+            // One that cannot be read is for who names it; the others' networks go on.
+            guard (try? zones.record(of: zone))??.isConnected == true else { return nil }
+            return (try? zones.definition(of: zone)) ?? nil
+        }
     }
 
     /// Where the names of a zone's networks are known: at the first of them that anything can be asked through.
