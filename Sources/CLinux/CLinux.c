@@ -14,9 +14,11 @@
 #include <spawn.h>
 #include <stdlib.h>
 #include <string.h>
+#include <sys/epoll.h>
 #include <sys/eventfd.h>
 #include <sys/file.h>
 #include <sys/inotify.h>
+
 #include <sys/ioctl.h>
 #include <sys/mman.h>
 #include <sys/mount.h>
@@ -365,6 +367,20 @@ int zn_unix_connect(const char *path, int type) {
     return fd;
 }
 int zn_accept(int socket) { return AGAIN(accept4(socket, NULL, NULL, SOCK_CLOEXEC)); }
+int zn_epoll_create(void) { return RESULT(epoll_create1(EPOLL_CLOEXEC)); }
+int zn_epoll_change(int queue, int operation, int fd, uint32_t events, uint64_t tag) {
+    struct epoll_event event = {.events = events, .data.u64 = tag};
+    return RESULT(epoll_ctl(queue, operation, fd, &event));
+}
+int zn_epoll_wait(int queue, uint64_t *tags, uint32_t *events, size_t room, int timeout_ms) {
+    struct epoll_event found[64];
+    int count = RESULT(epoll_wait(queue, found, room < 64 ? (int)room : 64, timeout_ms));
+    for (int i = 0; i < count; i++) {
+        tags[i] = found[i].data.u64;
+        events[i] = found[i].events;
+    }
+    return count;
+}
 int zn_peer_uid(int socket, uid_t *uid) {
     struct ucred peer;
     socklen_t size = sizeof peer;

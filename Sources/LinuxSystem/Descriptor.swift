@@ -40,6 +40,11 @@ extension Descriptor {
         }
     }
 
+    /// Returns a descriptor for the open file of a number that somebody else owns.
+    public static func duplicate(of raw: CInt) throws(SystemError) -> Descriptor {
+        Descriptor(owning: try check(zn_fcntl(raw, F_DUPFD_CLOEXEC, 3), "duplicate descriptor"))
+    }
+
     /// Whether a number that somebody else owns is open.
     public static func isOpen(_ raw: CInt) -> Bool {
         zn_fcntl(raw, F_GETFD, 0) >= 0

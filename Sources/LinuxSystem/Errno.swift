@@ -42,6 +42,9 @@ public struct Errno: Error, RawRepresentable, Hashable, Sendable {
     public static let timedOut = Errno(rawValue: ETIMEDOUT)
     public static let connectionRefused = Errno(rawValue: ECONNREFUSED)
     public static let connectionReset = Errno(rawValue: ECONNRESET)
+    public static let addressInUse = Errno(rawValue: EADDRINUSE)
+    public static let addressUnavailable = Errno(rawValue: EADDRNOTAVAIL)
+    public static let familyNotSupported = Errno(rawValue: EAFNOSUPPORT)
     public static let interrupted = Errno(rawValue: EINTR)
 
     /// The C library's sentence, as `strerror(3)` gives it.

@@ -17,6 +17,13 @@ public struct SignalMask: Sendable {
         return SignalMask(former: former)
     }
 
+    /// For a process of our own that lives on by itself: what ends others ends it.
+    public static func unblockAll() {
+        var set = sigset_t()
+        sigemptyset(&set)
+        sigprocmask(SIG_SETMASK, &set, nil)
+    }
+
     public func restore() {
         var former = former
         sigprocmask(SIG_SETMASK, &former, nil)

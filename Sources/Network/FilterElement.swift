@@ -3,14 +3,8 @@
 
 /// A part of a key or value in a set or map of nftables, as its data types have it (nft(8), "DATA TYPES").
 public enum FilterField: Hashable, Sendable, CustomStringConvertible {
-    /// `ifname`: at most 15 bytes.
-    case link(String)
-    /// `ether_addr`
-    case mac(MACAddress)
     /// `ipv4_addr`, `ipv6_addr`
     case address(IPAddress)
-    /// An address of IPv6 as it stands in a message, which nftables has no type for.
-    case target(IPAddress)
     /// `inet_proto`
     case transport(Transport)
     /// `inet_service`
@@ -20,17 +14,15 @@ public enum FilterField: Hashable, Sendable, CustomStringConvertible {
         /// IPPROTO_TCP, IPPROTO_UDP.
         case tcp = 6
         case udp = 17
+
+        public var name: String { self == .tcp ? "tcp" : "udp" }
     }
 
     /// As nft(8) reads it.
     public var description: String {
         switch self {
-        case .link(let name): "\"\(name)\""
-        case .mac(let mac): mac.description
         case .address(let address): address.description
-        case .target(let address):
-            "0x" + address.bytes.map { ($0 < 16 ? "0" : "") + String($0, radix: 16) }.joined()
-        case .transport(let transport): transport == .tcp ? "tcp" : "udp"
+        case .transport(let transport): transport.name
         case .port(let port): String(port)
         }
     }
@@ -39,12 +31,7 @@ public enum FilterField: Hashable, Sendable, CustomStringConvertible {
     var bytes: [UInt8] {
         var bytes: [UInt8]
         switch self {
-        case .link(let name):
-            // IFNAMSIZ
-            bytes = Array(name.utf8.prefix(15))
-            bytes += [UInt8](repeating: 0, count: 16 - bytes.count)
-        case .mac(let mac): bytes = mac.bytes
-        case .address(let address), .target(let address): bytes = address.bytes
+        case .address(let address): bytes = address.bytes
         case .transport(let transport): bytes = [transport.rawValue]
         case .port(let port): bytes = [UInt8(port >> 8), UInt8(port & 0xFF)]
         }
@@ -54,28 +41,12 @@ public enum FilterField: Hashable, Sendable, CustomStringConvertible {
 
 /// An element of one of ``FilterTable``'s sets or maps.
 public struct FilterElement: Hashable, Sendable, CustomStringConvertible {
-    /// Of what; those whose names begin so are in the table of that family.
+    /// Of what.
     public enum Container: String, Sendable, CaseIterable {
-        /// A zone's links.
-        case links
-        /// The one MAC address of each.
-        case ports
-        /// The addresses of each.
-        case senders4, senders6
-        /// Those of IPv6 for which each may say where they are, RFC 4861, 4.4.
-        case targets6
         /// Published ports, of every address of the host's.
         case any4, any6
         /// Published ports of one address.
         case at4, at6
-
-        var family: UInt8 {
-            switch self {
-            // NFPROTO_BRIDGE, NFPROTO_INET
-            case .links, .ports, .senders4, .senders6, .targets6: 7
-            case .any4, .any6, .at4, .at6: 1
-            }
-        }
     }
 
     public let container: Container
@@ -87,17 +58,6 @@ public struct FilterElement: Hashable, Sendable, CustomStringConvertible {
         self.container = container
         self.key = key
         self.value = value
-    }
-
-    /// What may come from a zone's link: its MAC address with its addresses, and the one that follows from that.
-    public static func sender(_ link: String, _ mac: MACAddress, _ addresses: [IPAddress]) -> [FilterElement] {
-        let all = addresses + (mac.linkLocal.map { [$0] } ?? [])
-        let six = all.filter { $0.family == .v6 }
-        return [FilterElement(.links, [.link(link)]), FilterElement(.ports, [.link(link), .mac(mac)])]
-            + all.map { address in
-                FilterElement(
-                    address.family == .v4 ? .senders4 : .senders6, [.link(link), .mac(mac), .address(address)])
-            } + six.map { FilterElement(.targets6, [.link(link), .mac(mac), .target($0)]) }
     }
 
     /// A port of the host's that leads to a zone's. `host`: of this address of the host's alone; of the same family.

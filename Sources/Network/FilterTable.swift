@@ -7,19 +7,21 @@ public struct FilteredNetwork: Sendable, Equatable {
     public var bridge: String
     /// Of IPv4 and IPv6, at most one each; what zones send from them to the outside gets the host's address.
     public var subnets: [Subnet]
+    /// The bridge's addresses.
+    public var gateways: [IPAddress]
     /// Nothing goes in or out.
     public var isInternal = false
 
-    public init(bridge: String, subnets: [Subnet]) {
+    public init(bridge: String, subnets: [Subnet], gateways: [IPAddress]) {
         self.bridge = bridge
         self.subnets = subnets
+        self.gateways = gateways
     }
 }
 
-/// The rules of all networks of one root, as text for nft(8): two tables of one name, of the families `inet` and `bridge`.
-/// They are made as a whole, by one transaction; a zone only adds elements to sets and maps.
-///
-/// What is in them beside rules is ``FilterElement``'s matter; `ports` and `senders` are what P15 asks for.
+/// The rules of all networks of one root, as text for nft(8): one table of the family `inet`. It is made as a whole, by one
+/// transaction; a zone that publishes ports adds elements to maps, see ``FilterElement``. What may come from a zone at all is
+/// ``PortGuard``'s matter.
 public struct FilterTable: Sendable, Equatable {
     /// What the names of zones' links on the host begin with.
     public static let linkPrefix = "zv"
@@ -32,12 +34,12 @@ public struct FilterTable: Sendable, Equatable {
         self.networks = networks
     }
 
-    /// Replaces the tables, whatever was in them; without networks there are none.
+    /// Replaces the table, whatever was in it; without networks there is none.
     public func text(elements: [FilterElement] = []) -> String {
         let elements = Dictionary(grouping: elements, by: \.container).mapValues { $0.map(\.description) }
         // A table is made first so that it can be removed: its absence would be an error.
-        let clean = ["inet", "bridge"].map { "table \($0) \(name) {}\ndelete table \($0) \(name)\n" }.joined()
-        return networks.isEmpty ? clean : clean + inet(elements) + bridge(elements)
+        let clean = "table inet \(name) {}\ndelete table inet \(name)\n"
+        return networks.isEmpty ? clean : clean + inet(elements)
     }
 
     private func inet(_ elements: [FilterElement.Container: [String]]) -> String {
@@ -56,7 +58,7 @@ public struct FilterTable: Sendable, Equatable {
         }
         lines += gateways(.v4) + gateways(.v6)
         lines += [
-            // Frames for a bridge's own group addresses (IEEE 802.1D) come up by the port, past what is verified below.
+            // What a port does not give its bridge it must not give anybody.
             "chain ports {", "type filter hook prerouting priority raw; policy accept;",
             "iifname \"\(FilterTable.linkPrefix)*\" drop", "}",
             "chain input {", "type filter hook input priority filter; policy accept;",
@@ -78,9 +80,9 @@ public struct FilterTable: Sendable, Equatable {
         lines += [
             "}", "chain prerouting {", "type nat hook prerouting priority dstnat; policy accept;",
             "fib daddr type local jump publish", "}",
-            // Of the host's own programs.
-            "chain output {", "type nat hook output priority -100; policy accept;", "fib daddr type local jump publish",
-            "}", "chain postrouting {", "type nat hook postrouting priority srcnat; policy accept;",
+            // Of the host's own programs. Its loopback leads nowhere else: there a relay answers.
+            "chain output {", "type nat hook output priority -100; policy accept;",
+            "ip daddr 127.0.0.0/8 return", "ip6 daddr ::1 return", "fib daddr type local jump publish", "}", "chain postrouting {", "type nat hook postrouting priority srcnat; policy accept;",
         ]
         for network in networks {
             let bridge = "\"\(network.bridge)\""
@@ -92,8 +94,6 @@ public struct FilterTable: Sendable, Equatable {
                 // A zone that calls a published port, perhaps its own, must not be answered past the host.
                 lines.append("oifname \(bridge) \(family) saddr \(subnet) ct status dnat masquerade")
             }
-            // 127.0.0.1 means another host there.
-            lines.append("oifname \(bridge) ip saddr 127.0.0.0/8 masquerade")
         }
         lines += [
             "}", "chain forward {", "type filter hook forward priority filter; policy accept;",
@@ -109,45 +109,13 @@ public struct FilterTable: Sendable, Equatable {
         var all: [String] = []
         var own: [String] = []
         for network in networks {
-            for subnet in network.subnets where subnet.base.family == family {
-                guard let gateway = subnet.host(1) else { continue }
+            for gateway in network.gateways where gateway.family == family {
                 all.append(gateway.description)
                 own.append("\"\(network.bridge)\" . \(gateway)")
             }
         }
         return FilterTable.set("gateways\(version)", type, all)
             + FilterTable.set("own\(version)", "ifname . \(type)", own)
-    }
-
-    private func bridge(_ elements: [FilterElement.Container: [String]]) -> String {
-        var lines = ["table bridge \(name) {"]
-        for (container, type) in [
-            (FilterElement.Container.links, "ifname"), (.ports, "ifname . ether_addr"),
-            (.senders4, "ifname . ether_addr . ipv4_addr"), (.senders6, "ifname . ether_addr . ipv6_addr"),
-        ] {
-            lines += FilterTable.set(container.rawValue, type, elements[container] ?? [])
-        }
-        lines += ["set targets6 {", "typeof iifname . ether saddr . @th,64,128"]
-        lines += FilterTable.list(elements[.targets6] ?? []) + ["}"]
-        lines += [
-            "chain prerouting {", "type filter hook prerouting priority 0; policy accept;",
-            // Not by the bridge's name, which only kernels with nft_meta_bridge can tell.
-            "iifname != @links accept", "iifname . ether saddr != @ports drop",
-            // A zone is no router and gives out no addresses.
-            "ether type ip6 icmpv6 type { nd-router-advert, nd-redirect } drop", "ether type ip udp sport 67 drop",
-            "ether type ip6 udp sport 547 drop",
-            "icmpv6 type nd-neighbor-advert iifname . ether saddr . @th,64,128 != @targets6 drop",
-            "ether type arp iifname . arp saddr ether . arp saddr ip @senders4 accept",
-            "ether type ip iifname . ether saddr . ip saddr @senders4 accept",
-            "ether type ip6 iifname . ether saddr . ip6 saddr @senders6 accept",
-            // Who asks for an address has none yet: DHCP (RFC 2131), duplicate address detection (RFC 4862, 5.4).
-            "ether type ip ip saddr 0.0.0.0 udp sport 68 udp dport 67 accept",
-            "ether type arp arp saddr ip 0.0.0.0 accept",
-            "ip6 saddr :: icmpv6 type { nd-neighbor-solicit, mld-listener-report, mld2-listener-report } accept",
-            "drop",
-            "}", "}",
-        ]
-        return lines.joined(separator: "\n") + "\n"
     }
 
     private static func set(_ name: String, _ type: String, _ elements: [String]) -> [String] {

@@ -120,6 +120,19 @@ public struct Subnet: Hashable, Sendable, CustomStringConvertible {
     public func host(_ number: UInt64) -> IPAddress? {
         number >= 1 && number <= hosts ? base.advanced(by: number) : nil
     }
+
+    /// Which host has an address; `nil` where none can have it, or none that is counted.
+    public func number(of address: IPAddress) -> UInt64? {
+        guard contains(address) else { return nil }
+        func low(_ address: IPAddress) -> UInt64 {
+            address.bytes.suffix(8).reduce(0) { $0 << 8 | UInt64($1) }
+        }
+        let number = low(address) &- low(base)
+        return host(number) == address ? number : nil
+    }
+
+    /// Whether a host may have an address.
+    public func isHost(_ address: IPAddress) -> Bool { number(of: address) != nil }
 }
 
 /// An Ethernet address.
@@ -146,6 +159,11 @@ public struct MACAddress: Hashable, Sendable, CustomStringConvertible {
     public init?(local seed: [UInt8]) {
         guard seed.count == 6 else { return nil }
         bytes = [seed[0] & 0xFC | 0x02] + seed.dropFirst()
+    }
+
+    /// One that nobody has given out, by chance.
+    public init() {
+        bytes = [0x02] + (0..<5).map { _ in UInt8.random(in: 0...255) }
     }
 
     /// Whether one station can have it: neither a group's nor nothing.

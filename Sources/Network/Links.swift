@@ -8,7 +8,7 @@ public import LinuxSystem
 
 /// The links, addresses and routes of a network namespace, rtnetlink(7). Errors are those of the kernel, with its words.
 public struct Links: ~Copyable {
-    private let socket: NetlinkSocket
+    let socket: NetlinkSocket
 
     /// Of the namespace that the calling thread is in.
     public init() throws(SystemError) {
@@ -145,6 +145,38 @@ public struct Links: ~Copyable {
         try socket.request(message, "make link", own.name)
     }
 
+    /// Makes a link in another namespace, down, that has its own MAC address in the network of a link here, and reaches others
+    /// of its kind there, MACVLAN_MODE_BRIDGE.
+    public func makeMacvlan(
+        _ end: End, in namespace: borrowing Descriptor, parent: Int32
+    ) throws(SystemError) {
+        var message = try new()
+        let raw = UInt32(bitPattern: namespace.raw)
+        Links.put(end, nil, into: &message)
+        message.put(IFLA_LINK, UInt32(bitPattern: parent))
+        message.put(IFLA_NET_NS_FD, raw)
+        try message.nest(IFLA_LINKINFO) { (message) throws(SystemError) in
+            message.put(IFLA_INFO_KIND, "macvlan")
+            try message.nest(IFLA_INFO_DATA) { (message) throws(SystemError) in
+                message.put(IFLA_MACVLAN_MODE, UInt32(MACVLAN_MODE_BRIDGE.rawValue))
+            }
+        }
+        try socket.request(message, "make link", end.name)
+    }
+
+    /// Makes a VLAN on a link, IEEE 802.1Q, up and a port of a bridge.
+    public func makeVLAN(_ name: String, number: UInt16, on parent: Int32, bridge: Int32) throws(SystemError) {
+        var message = try new(up: true)
+        message.put(IFLA_IFNAME, name)
+        message.put(IFLA_LINK, UInt32(bitPattern: parent))
+        message.put(IFLA_MASTER, UInt32(bitPattern: bridge))
+        try message.nest(IFLA_LINKINFO) { (message) throws(SystemError) in
+            message.put(IFLA_INFO_KIND, "vlan")
+            try message.nest(IFLA_INFO_DATA) { (message) throws(SystemError) in message.put(IFLA_VLAN_ID, number) }
+        }
+        try socket.request(message, "make VLAN \(number)", name)
+    }
+
     private static func put(_ end: End, _ mtu: UInt32?, into message: inout NetlinkMessage) {
         message.put(IFLA_IFNAME, end.name)
         if let mac = end.mac { message.put(IFLA_ADDRESS, bytes: mac.bytes) }
@@ -175,6 +207,16 @@ public struct Links: ~Copyable {
         try socket.request(message, "bring up", "link \(index)")
     }
 
+    /// Makes a link a port of a bridge.
+    public func join(_ index: Int32, bridge: Int32) throws(SystemError) {
+        var message = try NetlinkMessage(CInt(RTM_NEWLINK), flags: NLM_F_ACK)
+        var header = ifinfomsg()
+        header.ifi_index = index
+        message.append(header)
+        message.put(IFLA_MASTER, UInt32(bitPattern: bridge))
+        try socket.request(message, "join bridge", "link \(index)")
+    }
+
     /// Removes a link, and with it its addresses and routes; succeeds where there is none of the name.
     public func remove(_ name: String) throws(SystemError) {
         var message = try NetlinkMessage(CInt(RTM_DELLINK), flags: NLM_F_ACK)
@@ -201,10 +243,10 @@ public struct Links: ~Copyable {
         try socket.request(message, "add address", "\(address)/\(length)")
     }
 
-    /// Lets everything else go through a gateway.
-    public func addDefaultRoute(by gateway: IPAddress, on index: Int32) throws(SystemError) {
+    /// Lets everything else go through a gateway, and no longer through another one.
+    public func setDefaultRoute(by gateway: IPAddress, on index: Int32) throws(SystemError) {
         var message = try NetlinkMessage(
-            CInt(RTM_NEWROUTE), flags: NLM_F_CREATE | NLM_F_EXCL | NLM_F_ACK)
+            CInt(RTM_NEWROUTE), flags: NLM_F_CREATE | NLM_F_REPLACE | NLM_F_ACK)
         var header = rtmsg()
         header.rtm_family = UInt8(gateway.family.number)
         header.rtm_table = UInt8(RT_TABLE_MAIN.rawValue)
@@ -214,7 +256,7 @@ public struct Links: ~Copyable {
         message.append(header)
         message.put(RTA_GATEWAY.rawValue, bytes: gateway.bytes)
         message.put(RTA_OIF.rawValue, UInt32(bitPattern: index))
-        try socket.request(message, "add default route", "by \(gateway)")
+        try socket.request(message, "set default route", "by \(gateway)")
     }
 
     // MARK: Values

@@ -42,6 +42,10 @@ struct NetlinkMessage: ~Copyable {
         note(nla_put_u32(raw, CInt(attribute), number))
     }
 
+    mutating func put(_ attribute: some BinaryInteger, _ number: UInt16) {
+        note(nla_put_u16(raw, CInt(attribute), number))
+    }
+
     mutating func put(_ attribute: some BinaryInteger, _ number: UInt8) {
         note(nla_put_u8(raw, CInt(attribute), number))
     }

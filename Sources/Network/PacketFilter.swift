@@ -37,6 +37,22 @@ public struct PacketFilter: ~Copyable {
         try socket.batch(messages, "change the packet filter", "table \(table)")
     }
 
+    /// NFPROTO_INET
+    private static let family: UInt8 = 1
+
+    /// Whether there is a table; it is not after `nft flush ruleset`.
+    public func has(_ table: String) throws(SystemError) -> Bool {
+        var message = try NetlinkMessage(
+            CInt(NFNL_SUBSYS_NFTABLES) << 8 | CInt(NFT_MSG_GETTABLE.rawValue), flags: NLM_F_ACK)
+        message.append(nfgenmsg(nfgen_family: PacketFilter.family, version: 0, res_id: 0))
+        message.put(NFTA_TABLE_NAME.rawValue, table)
+        do throws(SystemError) { try socket.request(message, "look at the packet filter", "table \(table)") } catch {
+            if error.errno == .noEntry { return false }
+            throw error
+        }
+        return true
+    }
+
     /// NFNL_MSG_BATCH_BEGIN and its end; what lies between is one transaction.
     private static func boundary(_ type: CInt) throws(SystemError) -> NetlinkMessage {
         var message = try NetlinkMessage(type)
@@ -50,7 +66,7 @@ public struct PacketFilter: ~Copyable {
         _ table: String, _ container: FilterElement.Container, _ elements: [FilterElement], _ type: CInt, flags: CInt
     ) throws(SystemError) -> NetlinkMessage {
         var message = try NetlinkMessage(CInt(NFNL_SUBSYS_NFTABLES) << 8 | type, flags: flags | NLM_F_ACK)
-        message.append(nfgenmsg(nfgen_family: container.family, version: 0, res_id: 0))
+        message.append(nfgenmsg(nfgen_family: PacketFilter.family, version: 0, res_id: 0))
         message.put(NFTA_SET_ELEM_LIST_TABLE.rawValue, table)
         message.put(NFTA_SET_ELEM_LIST_SET.rawValue, container.rawValue)
         try message.nest(NFTA_SET_ELEM_LIST_ELEMENTS.rawValue) { (message) throws(SystemError) in

@@ -309,6 +309,7 @@ struct Keeper: ~Copyable {
         guard var failed = try? store.record(of: name), failed.keeper.pid == getpid() else { return }
         _ = try? failed.groups.kill()
         if (try? failed.groups.remove()) != nil { failed.cgroups = [] }
+        ZoneLinks(store, definition).forget()
         failed.phase = next
         failed.exitCode = error.exitCode
         failed.finished = Int64(time(nil))

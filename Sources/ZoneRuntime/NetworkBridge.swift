@@ -19,13 +19,15 @@ struct NetworkBridge {
     func ensure(_ network: NetworkRecord, _ links: borrowing Links) throws(ZoneError) -> Int32 {
         let name = folders.bridge(network.name)
         let names = NetworkNames(folders)
-        if let bridge = try look(name, network, links), bridge.isUp, names.isRunning(network.name) {
+        if let bridge = try look(name, network, links), bridge.isUp, names.isRunning(network.name), try hasFilter() {
             return bridge.index
         }
         // One at a time; whoever waited finds it done.
         let lock = try networks.lock()
         defer { lock.unlock() }
         if let bridge = try look(name, network, links), bridge.isUp {
+            // As after `nft flush ruleset`.
+            if try !hasFilter() { try loadFilter() }
             if !names.isRunning(network.name) { try startNames(network, on: name) }
             return bridge.index
         }
@@ -60,16 +62,54 @@ struct NetworkBridge {
         let index = try attempting(attempt) { () throws(SystemError) in
             try links.makeBridge(name, mac: mac, mtu: network.mtu.map { UInt32(clamping: $0) })
             guard let bridge = try links.link(name) else { throw SystemError("look at link", name, .noDevice) }
-            for (gateway, length) in network.gateways {
+            for (gateway, length) in network.bridgeAddresses {
                 try links.addAddress(gateway, length: length, to: bridge.index)
             }
             return bridge.index
         }
         try loadFilter()
+        try extend(network, to: index, links)
         if !network.isInternal { try forward(network) }
         try attempting(attempt) { () throws(SystemError) in try links.bringUp(index) }
         try startNames(network, on: name)
+        try rejoin(network, to: index, links)
         return index
+    }
+
+    /// Makes the network's VLAN a port of the bridge.
+    private func extend(_ network: NetworkRecord, to bridge: Int32, _ links: borrowing Links) throws(ZoneError) {
+        guard let name = network.parent, let number = network.vlan else { return }
+        let attempt = "extend network \(network.name) to VLAN \(number)"
+        do throws(SystemError) {
+            guard let parent = try links.link(name) else { throw SystemError("look at link", name, .noDevice) }
+            let link = folders.vlanLink(network.name)
+            try links.remove(link)
+            try links.makeVLAN(link, number: UInt16(clamping: number), on: parent.index, bridge: bridge)
+        } catch {
+            if error.errno == .notSupported {
+                throw ZoneError(
+                    .unsupported, "\(attempt): the kernel knows no VLANs: \(error)", hint: "it is the module 8021q")
+            }
+            throw ZoneError(attempt, error)
+        }
+    }
+
+    /// Connects zones again that run while somebody has removed the bridge.
+    private func rejoin(_ network: NetworkRecord, to bridge: Int32, _ links: borrowing Links) throws(ZoneError) {
+        for definition in try networks.connected() {
+            for attachment in definition.networks where attachment.name == network.name {
+                try attempting("connect zone \(definition.name) again") { () throws(SystemError) in
+                    guard let port = try links.link(folders.link(attachment)), port.master == nil else { return }
+                    try links.join(port.index, bridge: bridge)
+                }
+            }
+        }
+    }
+
+    private func hasFilter() throws(ZoneError) -> Bool {
+        try attempting("look at the packet filter") { () throws(SystemError) in
+            try PacketFilter().has(folders.filterTable)
+        }
     }
 
     /// Also those of zones that run already, where an earlier dnsmasq has died.
@@ -102,15 +142,21 @@ struct NetworkBridge {
 
     // MARK: The packet filter
 
-    /// Makes the tables as a whole, with all that is known of networks and running zones. The caller holds the lock.
+    /// Makes the table as a whole, with all that is known of networks and running zones. The caller holds the lock.
     func loadFilter(without removed: String? = nil) throws(ZoneError) {
         var filtered: [FilteredNetwork] = []
         for network in try networks.list() where network.name != removed {
-            var one = FilteredNetwork(bridge: folders.bridge(network.name), subnets: network.ranges)
+            var one = FilteredNetwork(
+                bridge: folders.bridge(network.name), subnets: network.ranges,
+                gateways: network.bridgeAddresses.map(\.address))
             one.isInternal = network.isInternal
             filtered.append(one)
         }
-        let elements = try networks.connected().flatMap { ZoneLinks.elements($0, folders) }
+        var keys: Set<[FilterField]> = []
+        let elements = try networks.connected().flatMap { ZonePorts.elements($0) }.filter { element in
+            // Of two that want one port, as while both try to start, one has it.
+            keys.insert(element.key).inserted
+        }
         let table = FilterTable(name: folders.filterTable, networks: filtered)
         do throws(SystemError) {
             var program = try HostProgram("nft", ["-f", "-"])
@@ -140,8 +186,9 @@ struct NetworkBridge {
             if let found = try links.link(name), found.kind == "bridge", found.mac == network.mac {
                 try links.remove(name)
             }
+            if network.vlan != nil { try links.remove(folders.vlanLink(network.name)) }
         }
-        // Without nft there are no tables.
+        // Without nft there is no table.
         if (try? HostProgram.find("nft")) != nil { try loadFilter(without: network.name) }
     }
 }

@@ -36,7 +36,7 @@ struct NetworkNames {
                     // The second: names without a dot, whatever is asked about them.
                     "--local=/\(network.name)/", "--local=//", "--expand-hosts", "--domain-needed", "--bogus-priv",
                 ] + (network.isInternal ? ["--no-resolv"] : [])
-                    + network.gateways.map { "--listen-address=\($0.address)" })
+                    + network.bridgeAddresses.map { "--listen-address=\($0.address)" })
             program.milliseconds = 10_000
             var outcome = try program.run()
             // One that was killed a moment ago may still be on its way out.

@@ -9,12 +9,17 @@ public struct NetworkRecord: JSONRecord, Sendable, Equatable {
     public var name = ""
     /// Seconds since 1970.
     public var created: Int64 = 0
-    /// One of IPv4, and perhaps one of IPv6. The first host of each is the bridge.
+    /// One of IPv4, and perhaps one of IPv6.
     public var subnets: [String] = []
+    /// The bridge's addresses; in a subnet where none is named, the first one.
+    public var gateways: [String] = []
     /// Nothing goes in or out.
     public var isInternal = false
     /// Bytes; the kernel's default where nothing is said.
     public var mtu: Int64?
+    /// A link of the host's, and a VLAN (IEEE 802.1Q) on it that the network extends to.
+    public var parent: String?
+    public var vlan: Int64?
     public var labels: [String: String] = [:]
 
     public init() {}
@@ -23,27 +28,50 @@ public struct NetworkRecord: JSONRecord, Sendable, Equatable {
         try visitor.required("name", &name)
         try visitor.required("created", &created)
         try visitor.required("subnets", &subnets)
+        try visitor.field("gateways", &gateways)
         try visitor.field("internal", &isInternal)
         try visitor.field("mtu", &mtu)
+        try visitor.field("parent", &parent)
+        try visitor.field("vlan", &vlan)
         try visitor.field("labels", &labels)
     }
 
     var ranges: [Subnet] { subnets.compactMap { Subnet($0) } }
-    /// Of the bridge in each subnet.
-    var gateways: [(address: IPAddress, length: Int)] {
-        ranges.compactMap { range in range.host(1).map { ($0, range.length) } }
+    /// The bridge's address in a subnet.
+    func gateway(in range: Subnet) -> IPAddress? {
+        gateways.lazy.compactMap { IPAddress($0) }.first { range.contains($0) } ?? range.host(1)
     }
+    /// All of them, with the length of their subnets.
+    var bridgeAddresses: [(address: IPAddress, length: Int)] {
+        ranges.compactMap { range in gateway(in: range).map { ($0, range.length) } }
+    }
+    /// The same as text.
+    public var allGateways: [String] { bridgeAddresses.map(\.address.description) }
     /// Of the bridge: who finds it knows by that whose it is.
-    var mac: MACAddress? { gateways.first.flatMap { MACAddress(local: [0x02, 0x5a] + $0.address.bytes.suffix(4)) } }
+    var mac: MACAddress? {
+        bridgeAddresses.first.flatMap { MACAddress(local: MACAddress.own + $0.address.bytes.suffix(4)) }
+    }
+}
+
+extension MACAddress {
+    /// What those begin with that zonectl gives out.
+    static let own: [UInt8] = [0x02, 0x5a]
 }
 
 /// A network that a zone is in.
 public struct NetworkAttachment: JSONRecord, Sendable, Equatable {
+    /// That of a network of zones, or `bridge:LINK` or `macvlan:LINK`.
     public var name = ""
-    /// Of the zone's in it, given out when the zone was made; they stay until it is removed.
+    /// Of the zone's in it, chosen by who made it or given out; they stay until it is removed. None where the network's own
+    /// DHCP gives them.
     public var addresses: [String] = []
     /// Of the zone's end.
     public var mac = ""
+    /// The zone's end, such as `eth0`.
+    public var link = ""
+    /// Bits per second that may go into the zone, and come out of it.
+    public var inRate: Int64?
+    public var outRate: Int64?
 
     public init() {}
 
@@ -55,7 +83,46 @@ public struct NetworkAttachment: JSONRecord, Sendable, Equatable {
         try visitor.required("name", &name)
         try visitor.field("addresses", &addresses)
         try visitor.field("mac", &mac)
+        try visitor.field("link", &link)
+        try visitor.field("inRate", &inRate)
+        try visitor.field("outRate", &outRate)
     }
+
+    /// What a zone is connected to.
+    public enum Kind: Equatable, Sendable {
+        /// A network of zones.
+        case zones
+        /// A bridge of the host's, by its link.
+        case bridge(String)
+        /// A link of the host's, to whose network the zone has one of its own.
+        case macvlan(String)
+    }
+
+    /// `nil` where the name is none.
+    public var kind: Kind? {
+        for (prefix, make) in [("bridge:", Kind.bridge), ("macvlan:", Kind.macvlan)] where name.hasPrefix(prefix) {
+            let link = String(name.dropFirst(prefix.count))
+            return NetworkAttachment.isLink(link) ? make(link) : nil
+        }
+        return ZoneName.isValid(name) ? .zones : nil
+    }
+
+    /// What the kernel takes as a link's name, dev_valid_name().
+    static func isLink(_ name: String) -> Bool {
+        (1...15).contains(name.utf8.count) && ![".", ".."].contains(name)
+            && name.utf8.allSatisfy { $0 > 0x20 && $0 < 0x7F && $0 != UInt8(ascii: "/") && $0 != UInt8(ascii: ":") }
+    }
+
+    /// The same for another zone: an address is one zone's.
+    var anew: NetworkAttachment {
+        var copy = self
+        copy.addresses = []
+        copy.mac = ""
+        return copy
+    }
+
+    var ipAddresses: [IPAddress] { addresses.compactMap { IPAddress($0) } }
+    var isOfZones: Bool { kind == .zones }
 }
 
 extension ZoneFolders {
@@ -74,9 +141,18 @@ extension ZoneFolders {
         return isPlain ? network : "zb" + digits(of: "\(root) \(network)")
     }
 
-    /// The name of the host's end of a zone's link to a network.
-    func link(_ zone: String, _ network: String) -> String {
-        FilterTable.linkPrefix + digits(of: "\(root) \(network) \(zone)")
+    /// The name of the host's end of a zone's link to a network: by its MAC address, of which a network has each once. So one
+    /// that somebody still holds gives way to that of who has its address next.
+    func link(_ attachment: NetworkAttachment) -> String {
+        FilterTable.linkPrefix + digits(of: "\(root) \(attachment.name) \(attachment.mac)")
+    }
+
+    /// The link that is a network's VLAN.
+    func vlanLink(_ network: String) -> String { "zl" + digits(of: "\(root) \(network)") }
+
+    /// The link that holds back what comes out of a zone, where that is limited.
+    func brake(_ attachment: NetworkAttachment) -> String {
+        "zi" + digits(of: "\(root) \(attachment.name) \(attachment.mac)")
     }
 
     /// The name of the packet filter's tables.

@@ -71,24 +71,45 @@ public struct NetworkStore: Sendable {
     func connected() throws(ZoneError) -> [ZoneDefinition] {
         try zones.names().compactMap { zone in
             // One that cannot be read is for who names it; the others' networks go on.
-            guard (try? zones.record(of: zone))??.isConnected == true else { return nil }
+            guard (try? zones.record(of: zone))??.isConnected == true, zones.entry(zone).state.isUp else { return nil }
             return (try? zones.definition(of: zone)) ?? nil
         }
     }
 
     /// Where the names of a zone's networks are known: at the first of them that anything can be asked through.
     func gateways(of definition: ZoneDefinition) throws(ZoneError) -> [String] {
-        guard let first = definition.networks.first else { return [] }
-        return try find(first.name).ranges.compactMap { $0.host(1)?.description }
+        guard let first = definition.networks.first(where: \.isOfZones) else { return [] }
+        return try find(first.name).bridgeAddresses.map(\.address.description)
     }
 
     // MARK: Making
 
+    /// The network that zones are in where nothing else is said; it is made when the first one is.
+    public static let standard = "zone0"
+
+    /// Makes the standard network where a zone is to be in it and it is not there. Returns the lock, shared, under which what a
+    /// definition names cannot go before that is written; `nil` where it names nothing.
+    func provided(for definition: ZoneDefinition) throws(ZoneError) -> Descriptor? {
+        guard definition.networks.contains(where: \.isOfZones) else { return nil }
+        if definition.networks.contains(where: { $0.name == NetworkStore.standard }),
+            try network(NetworkStore.standard) == nil
+        {
+            do throws(ZoneError) { try create(NetworkStore.standard) } catch {
+                // By another one meanwhile.
+                if error.code != .exists { throw error }
+            }
+        }
+        return try lock(isShared: true)
+    }
+
     /// What a network is to be, where it is not to be found.
     public struct Wish: Sendable {
         public var subnets: [String] = []
+        public var gateways: [String] = []
         public var isInternal = false
         public var mtu: Int64?
+        public var parent: String?
+        public var vlan: Int64?
         public var labels: [String: String] = [:]
 
         public init() {}
@@ -97,10 +118,11 @@ public struct NetworkStore: Sendable {
     /// Makes a network. Returns what it became.
     @discardableResult
     public func create(_ name: String, _ wish: Wish = Wish()) throws(ZoneError) -> NetworkRecord {
-        guard ZoneName.isValid(name), !["none", "host"].contains(name) else {
+        guard ZoneName.isValid(name), ZoneDefinition.Network(rawValue: name) == nil, !["bridge", "macvlan"].contains(name)
+        else {
             throw ZoneError(
                 .invalid, "network name \"\(name)\" is not valid",
-                hint: "use 1 to 63 letters, digits, '_', '.' or '-', beginning with a letter or digit; not none or host"
+                hint: "use 1 to 63 letters, digits, '_', '.' or '-', beginning with a letter or digit; not none, host, zone, bridge or macvlan"
             )
         }
         if Rootless.isInside {
@@ -120,7 +142,12 @@ public struct NetworkStore: Sendable {
         network.isInternal = wish.isInternal
         network.mtu = wish.mtu
         network.labels = wish.labels
-        network.subnets = try subnets(wish, name).map(\.description)
+        let subnets = try subnets(wish, name)
+        network.subnets = subnets.map(\.description)
+        network.gateways = try gateways(wish, subnets)
+        try verifyVLAN(wish)
+        network.parent = wish.parent
+        network.vlan = wish.vlan
         do throws(SystemError) {
             try folder.removeTree(NetworkStore.unfinished)
             try folder.makeDirectory(NetworkStore.unfinished, mode: 0o700)
@@ -145,167 +172,6 @@ public struct NetworkStore: Sendable {
         }
     }
 
-    /// Whether the host speaks IPv6, ip-sysctl.
-    private static var hasSix: Bool {
-        ["all", "default"].allSatisfy { scope in
-            (try? readHostFile("/proc/sys/net/ipv6/conf/\(scope)/disable_ipv6", limit: 16))?.first == UInt8(ascii: "0")
-        }
-    }
-
-    /// Those that are asked for, which must be free, or free ones.
-    private func subnets(_ wish: Wish, _ name: String) throws(ZoneError) -> [Subnet] {
-        let links = try attempting("look at the host's routes") { () throws(SystemError) in try Links() }
-        if try attempting(
-            "look at the host's links", { () throws(SystemError) in try links.link(folders.bridge(name)) })
-            != nil
-        {
-            throw ZoneError(
-                .exists, "network \(name): the host has a link \(folders.bridge(name)) already",
-                hint: "choose another name")
-        }
-        let routed = try attempting("look at the host's routes") { () throws(SystemError) in try links.routedSubnets() }
-        var taken = routed.map { (subnet: $0, owner: "a route of the host's") }
-        for network in try list() {
-            taken += network.ranges.map { (subnet: $0, owner: "network \(network.name)") }
-        }
-        if wish.subnets.isEmpty {
-            guard let four = SubnetPool.four(besides: taken.map(\.subnet)) else {
-                throw ZoneError(
-                    .unsupported, "no private subnet of IPv4 is free", hint: "choose one with --subnet")
-            }
-            return [four, NetworkStore.hasSix ? SubnetPool.six() : nil].compactMap { $0 }
-        }
-        var found: [Subnet] = []
-        for text in wish.subnets {
-            guard let subnet = Subnet(text), subnet.hosts >= 2 else {
-                throw ZoneError(
-                    .invalid, "--subnet \"\(text)\" is no subnet for zones",
-                    hint: "such as 10.20.0.0/24 or fd00:20::/64, with room for two addresses at least")
-            }
-            if let other = taken.first(where: { $0.subnet.length > 0 && $0.subnet.overlaps(subnet) }) {
-                throw ZoneError(
-                    .exists, "--subnet \(text) overlaps with \(other.subnet), \(other.owner)",
-                    hint: "choose another subnet, or leave it to zonectl")
-            }
-            if found.contains(where: { $0.base.family == subnet.base.family }) {
-                throw ZoneError(.invalid, "--subnet \(text): a network has one subnet of each of IPv4 and IPv6")
-            }
-            found.append(subnet)
-        }
-        return found.sorted { $0.base.family == .v4 && $1.base.family == .v6 }
-    }
-
-    // MARK: Addresses
-
-    /// Gives a zone that is being made, or changed, an address in each subnet of the networks where it has none yet.
-    func lease(_ definition: inout ZoneDefinition) throws(ZoneError) {
-        for index in definition.networks.indices where definition.networks[index].addresses.isEmpty {
-            let network = try find(definition.networks[index].name)
-            try lease(&definition.networks[index], network, definition.name)
-        }
-    }
-
-    private func lease(
-        _ attachment: inout NetworkAttachment, _ network: NetworkRecord, _ zone: String
-    ) throws(ZoneError) {
-        guard let first = network.ranges.first else { return }
-        let leases = try attempting("look at the addresses of network \(network.name)") { () throws(SystemError) in
-            try Descriptor.open(folders.leases(network.name), [.readOnly, .directory, .noFollow])
-        }
-        // A zone that is made again under its name has a good chance to get the address that it had.
-        var hash: UInt64 = 0xcbf2_9ce4_8422_2325
-        for byte in zone.utf8 { hash = (hash ^ UInt64(byte)) &* 0x100_0000_01b3 }
-        // The first is the bridge's; few look further than there are zones.
-        let hosts = min(first.hosts - 1, 1 << 16)
-        for step in 0..<hosts {
-            let number = 2 + (hash &+ step) % hosts
-            guard let address = first.host(number), try take(address, zone, leases) else { continue }
-            attachment.addresses = [address.description]
-            for other in network.ranges.dropFirst() {
-                if let address = other.host(number) { attachment.addresses.append(address.description) }
-            }
-            let seed = [0x02, 0x5a] + Array(address.bytes.suffix(4))
-            attachment.mac = MACAddress(local: seed)?.description ?? ""
-            return
-        }
-        throw ZoneError(
-            .unsupported, "network \(network.name) has no address left: all of \(first) are given out",
-            hint: "remove zones, or make a network with a larger --subnet")
-    }
-
-    /// `false` where another zone has it.
-    private func take(
-        _ address: IPAddress, _ zone: String, _ leases: borrowing Descriptor
-    ) throws(ZoneError) -> Bool {
-        let name = address.description
-        if try make(name, zone, leases) { return true }
-        let holder = try holder(name, leases)
-        if holder != zone, zones.exists(holder) { return false }
-        // Of one that was renamed, or whose making or removal was killed: one at a time, as the file goes and comes.
-        let takeOver = try attempting("give out address \(name)") { () throws(SystemError) in
-            let folder = try leases.open(".", [.readOnly, .directory], resolve: .beneath)
-            _ = try folder.lock()
-            return folder
-        }
-        defer { takeOver.unlock() }
-        guard try self.holder(name, leases) == holder, try !isHeld(name) else { return false }
-        try? leases.remove(name)
-        return try make(name, zone, leases)
-    }
-
-    private func holder(_ name: String, _ leases: borrowing Descriptor) throws(ZoneError) -> String {
-        do throws(SystemError) { return String(decoding: try leases.readFile(name, limit: 256), as: UTF8.self) } catch {
-            if error.errno == .noEntry { return "" }
-            throw ZoneError("look at address \(name)", error)
-        }
-    }
-
-    /// Makes a lease, whole from the beginning; `false` where there is one.
-    private func make(_ name: String, _ zone: String, _ leases: borrowing Descriptor) throws(ZoneError) -> Bool {
-        let temporary = ".\(getpid()).new"
-        do throws(SystemError) {
-            try leases.replaceFile(temporary, Array(zone.utf8), mode: 0o600)
-            let result = zn_linkat(leases.raw, temporary, leases.raw, name, 0)
-            try leases.remove(temporary)
-            if result == -EEXIST { return false }
-            try check(result, "link", name)
-            return true
-        } catch {
-            throw ZoneError("give out address \(name)", error)
-        }
-    }
-
-    /// Lets a zone's leases know its new name.
-    func rename(_ networks: [NetworkAttachment], to zone: String) {
-        for network in networks {
-            // What keeps the old name is the zone's all the same: its definition says so.
-            guard let first = network.addresses.first,
-                let leases = try? Descriptor.open(folders.leases(network.name), [.readOnly, .directory, .noFollow])
-            else { continue }
-            try? leases.replaceFile(first, Array(zone.utf8), mode: 0o600)
-        }
-    }
-
-    private func isHeld(_ address: String) throws(ZoneError) -> Bool {
-        for zone in try zones.names() {
-            let definition = try zones.definition(of: zone)
-            if definition?.networks.contains(where: { $0.addresses.contains(address) }) == true { return true }
-        }
-        return false
-    }
-
-    /// Gives back what a zone had that is no more.
-    func release(_ networks: [NetworkAttachment], of zone: String) {
-        for network in networks {
-            guard let first = network.addresses.first,
-                let leases = try? Descriptor.open(folders.leases(network.name), [.readOnly, .directory, .noFollow]),
-                (try? leases.readFile(first, limit: 256)) == Array(zone.utf8)
-            else { continue }
-            // What cannot be given back now is taken by who needs it.
-            try? leases.remove(first)
-        }
-    }
-
     // MARK: Removing
 
     /// Removes a network that no zone is in.
@@ -325,24 +191,5 @@ public struct NetworkStore: Sendable {
             try folder.rename(name, to: NetworkStore.unfinished, replace: false)
             try folder.removeTree(NetworkStore.unfinished)
         }
-    }
-}
-
-/// Subnets that nobody else has, as far as can be known.
-enum SubnetPool {
-    /// The first /20 of 10.64.0.0/10 that overlaps with none of these: far from what people and docker choose.
-    static func four(besides taken: [Subnet]) -> Subnet? {
-        for number in 0..<UInt64(1024) {
-            guard let base = IPAddress("10.64.0.0")?.advanced(by: number << 12), let subnet = Subnet(base, length: 20)
-            else { return nil }
-            if !taken.contains(where: { $0.length > 0 && $0.overlaps(subnet) }) { return subnet }
-        }
-        return nil
-    }
-
-    /// A unique local one, RFC 4193: nobody else has it, as 40 of its bits are chance.
-    static func six() -> Subnet? {
-        let chance = (0..<5).map { _ in UInt8.random(in: 0...255) }
-        return IPAddress(bytes: [0xfd] + chance + [UInt8](repeating: 0, count: 10)).flatMap { Subnet($0, length: 64) }
     }
 }

@@ -53,7 +53,7 @@ struct SpecBuilder {
 
     private var hostname: String? {
         if let name = definition.hostname { return name }
-        if definition.network == .none { return definition.name }
+        if definition.network != .host { return definition.name }
         // With the host's network goes the host's name, as docker does.
         guard let name = try? readHostFile("/proc/sys/kernel/hostname") else { return definition.name }
         return String(decoding: name.prefix { $0 != 0x0A }, as: UTF8.self)
@@ -173,28 +173,39 @@ extension ZoneDefinition {
 enum NetworkFiles {
     static let names = ["hostname", "hosts", "resolv.conf"]
 
-    /// Writes the files into the zone's volatile folder. `gateways`: of the networks that it is in.
+    /// Writes the files into the zone's volatile folder. `gateways`: of the networks that it is in; `shared`: the folder of the
+    /// zone whose network it shares.
     static func write(
-        in volatile: borrowing Descriptor, hostname: String, _ definition: ZoneDefinition, gateways: [String]
+        in volatile: borrowing Descriptor, hostname: String, _ definition: ZoneDefinition, gateways: [String],
+        shared: String? = nil
     ) throws(SystemError) {
         try volatile.writeNew("hostname", hostname + "\n")
         let addresses = definition.networks.first?.addresses ?? []
         let own =
             "127.0.0.1\tlocalhost\n::1\tlocalhost ip6-localhost ip6-loopback\n"
             + (addresses.isEmpty ? ["127.0.1.1"] : addresses).map { "\($0)\t\(hostname)\n" }.joined()
+        let added = definition.hosts.compactMap(ZoneDefinition.host).map { "\($0.address)\t\($0.name)\n" }.joined()
+        let servers = definition.nameServers.map { "nameserver \($0)\n" }.joined()
         switch definition.network {
         case .none where !definition.networks.isEmpty:
-            try volatile.writeNew("hosts", own)
-            let domains = definition.networks.map(\.name).joined(separator: " ")
+            try volatile.writeNew("hosts", own + added)
+            let domains = definition.networks.filter(\.isOfZones).map(\.name).joined(separator: " ")
             try volatile.writeNew(
-                "resolv.conf", "search \(domains)\n" + gateways.map { "nameserver \($0)\n" }.joined())
+                "resolv.conf",
+                (domains.isEmpty ? "" : "search \(domains)\n")
+                    + (servers.isEmpty ? gateways.map { "nameserver \($0)\n" }.joined() : servers))
         case .none:
-            try volatile.writeNew("hosts", own)
-            try volatile.writeNew("resolv.conf", "# this zone has no network\n")
+            try volatile.writeNew("hosts", own + added)
+            try volatile.writeNew("resolv.conf", servers.isEmpty ? "# this zone has no network\n" : servers)
         case .host:
             // The host's own answers; a host without these files has none to give.
-            try volatile.writeNew("hosts", text("/etc/hosts") ?? own)
-            try volatile.writeNew("resolv.conf", text("/etc/resolv.conf") ?? "")
+            try volatile.writeNew("hosts", (text("/etc/hosts") ?? own) + added)
+            try volatile.writeNew("resolv.conf", servers.isEmpty ? text("/etc/resolv.conf") ?? "" : servers)
+        case .zone:
+            // That zone's own, as they are now.
+            guard let shared else { return }
+            try volatile.writeNew("hosts", (text("\(shared)/hosts") ?? own) + added)
+            try volatile.writeNew("resolv.conf", servers.isEmpty ? text("\(shared)/resolv.conf") ?? "" : servers)
         }
     }
 

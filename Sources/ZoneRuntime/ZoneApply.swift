@@ -14,7 +14,7 @@ public enum ApplyOutcome: Sendable, Equatable {
 
 extension ZoneLifecycle {
     /// Members that change while a zone runs: through its groups, or as what its keeper reads when it matters.
-    private static let liveMembers = ["resources", "labels", "restart", "stopSignal", "stopTimeout"]
+    private static let liveMembers = ["resources", "labels", "restart", "stopSignal", "stopTimeout", "networks", "ports"]
 
     /// Makes a zone what its definition says: one that is not there is made, one that is stopped is changed for its next
     /// start, what can change in a running zone is changed. What cannot is an error, unless it may be restarted
@@ -58,21 +58,29 @@ extension ZoneLifecycle {
         case .creating, .created, .damaged: _ = try state.runningProcess(for: "apply", of: name)
         }
         if dryRun { return .changed(members, restarts: isRestart) }
-        try NetworkStore(store).lease(&next)
         if !isRestart {
             try check(next, try image(of: next))
-            try StorageChange(store).replace(former, by: next, current, claim) { (next) throws(ZoneError) in
+            var connected = former
+            (connected.networks, connected.ports) = (next.networks, next.ports)
+            try ZoneNetworks(store).change(former, to: &connected, current, in: claim.persistent)
+            (next.networks, next.ports) = (connected.networks, connected.ports)
+            try StorageChange(store).replace(connected, by: next, current, claim) { (next) throws(ZoneError) in
                 try ZoneSettings(store.folders).replace(
-                    former, by: next, naming: limits ?? LimitChange(), isForced: false, current, in: claim.persistent)
+                    connected, by: next, naming: limits ?? LimitChange(), isForced: false, current,
+                    in: claim.persistent)
             }
+        } else {
+            let networks = try NetworkStore(store).provided(for: next)
+            defer { networks?.unlock() }
+            try NetworkLeases(store).lease(&next, former: former.networks)
+            try ZonePorts.choose(&next)
         }
         drop(claim)
         if isRestart {
             try StorageChange.verify(former, next)
             try restart(with: next)
         }
-        NetworkStore(store).release(
-            former.networks.filter { left in !next.networks.contains { $0.name == left.name } }, of: name)
+        NetworkLeases(store).release(former.networks, of: name, keeping: next.networks)
         try SystemdUnits(store).refresh(next)
         return .changed(members, restarts: isRestart)
     }
@@ -85,8 +93,14 @@ extension ZoneLifecycle {
         next.base = former.base
         next.storageKind = former.storageKind
         next.storageProject = former.storageProject
+        // Where nothing else is said an address stays.
         next.networks = wanted.networks.map { network in
-            former.networks.first { $0.name == network.name } ?? NetworkAttachment(network.name)
+            guard let had = former.networks.first(where: { $0.name == network.name }) else { return network }
+            var kept = network
+            if kept.addresses.isEmpty { kept.addresses = had.addresses }
+            if kept.mac.isEmpty { kept.mac = had.mac }
+            if kept.link.isEmpty { kept.link = had.link }
+            return kept
         }
         if wanted.image != former.image {
             let image = try attemptingImage { () throws(ImageError) in try store.folders.images.find(wanted.image) }

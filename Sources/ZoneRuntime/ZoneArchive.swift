@@ -213,8 +213,8 @@ public struct ZoneArchive: Sendable {
         try StorageMaker(store).make(&definition, in: claim.persistent)
         definition.name = name
         // Addresses are given out here.
-        definition.networks = definition.networks.map { NetworkAttachment($0.name) }
-        try NetworkStore(store).lease(&definition)
+        definition.networks = definition.networks.map(\.anew)
+        try NetworkLeases(store).lease(&definition)
         let own = try store.ownFiles(definition, claim)
         try unpack(document.zone, from: reader, into: own.folder)
         if !document.snapshots.isEmpty { try unpackSnapshots(document.snapshots, from: reader, claim) }

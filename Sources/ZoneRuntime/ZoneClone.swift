@@ -54,8 +54,8 @@ public struct ZoneClone: Sendable {
         try StorageMaker(store).make(&definition, in: claim.persistent)
         definition.name = name
         // An address is one zone's.
-        definition.networks = definition.networks.map { NetworkAttachment($0.name) }
-        try NetworkStore(store).lease(&definition)
+        definition.networks = definition.networks.map(\.anew)
+        try NetworkLeases(store).lease(&definition)
         let own = try store.ownFiles(definition, claim)
         if links {
             let base: String

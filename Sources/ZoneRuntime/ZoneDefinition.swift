@@ -10,6 +10,8 @@ public struct ZoneDefinition: JSONRecord, Sendable, Equatable {
         case none
         /// The host's own network.
         case host
+        /// Another zone's network namespace.
+        case zone
     }
 
     public var name = ""
@@ -34,8 +36,16 @@ public struct ZoneDefinition: JSONRecord, Sendable, Equatable {
     public var mounts: [Spec.Mount] = []
     public var devices: [DeviceRequest] = []
     public var network = Network.none
+    /// The zone whose network it shares.
+    public var networkZone: String?
     /// With a network namespace of its own: the networks that it is connected to, the first one first.
     public var networks: [NetworkAttachment] = []
+    /// Of the host's that lead to the zone's.
+    public var ports: [PublishedPort] = []
+    /// Who is asked for names, in the place of who the networks say.
+    public var nameServers: [String] = []
+    /// `NAME:ADDRESS`, beside what /etc/hosts has.
+    public var hosts: [String] = []
     public var resources = Spec.Resources()
     public var procView = ProcView.auto
     public var addedCapabilities: [String] = []
@@ -75,6 +85,11 @@ public struct ZoneDefinition: JSONRecord, Sendable, Equatable {
 
     public init() {}
 
+    /// As `--network` has it.
+    var networkText: String {
+        network == .zone ? "zone:\(networkZone ?? "")" : network.rawValue
+    }
+
     public mutating func visit(_ visitor: inout some FieldVisitor) throws(JSONError) {
         try visitor.required("name", &name)
         try visitor.required("type", &type)
@@ -95,7 +110,11 @@ public struct ZoneDefinition: JSONRecord, Sendable, Equatable {
         try visitor.field("mounts", &mounts)
         try visitor.field("devices", &devices)
         try visitor.field("network", &network)
+        try visitor.field("networkZone", &networkZone)
         try visitor.field("networks", &networks)
+        try visitor.field("ports", &ports)
+        try visitor.field("nameServers", &nameServers)
+        try visitor.field("hosts", &hosts)
         try visitor.field("resources", &resources)
         try visitor.field("procView", &procView)
         try visitor.field("addedCapabilities", &addedCapabilities)

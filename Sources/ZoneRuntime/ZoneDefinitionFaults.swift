@@ -34,7 +34,6 @@ extension ZoneDefinition {
         copy.machineID = nil
         copy.storageKind = nil
         copy.storageProject = nil
-        copy.networks = networks.map { NetworkAttachment($0.name) }
         copy.forgetAnonymousVolumes()
         return copy
     }
@@ -72,18 +71,7 @@ extension ZoneDefinition {
     }
 
     private func verifyValues() throws(DefinitionFault) {
-        for (index, attachment) in networks.enumerated() {
-            let place: [JSONStep] = [.name("networks"), .index(index), .name("name")]
-            guard ZoneName.isValid(attachment.name), Network(rawValue: attachment.name) == nil else {
-                throw DefinitionFault(place, "\"\(attachment.name)\" is not the name of a network of zones")
-            }
-            if network == .host {
-                throw DefinitionFault(place, "a zone in the host's network is in no other")
-            }
-            if networks[..<index].contains(where: { $0.name == attachment.name }) {
-                throw DefinitionFault(place, "\"\(attachment.name)\" is there twice")
-            }
-        }
+        try verifyNetworks()
         guard ZoneName.isValid(name) else {
             throw DefinitionFault(
                 "name", "\"\(name)\" is not a name for a zone",

@@ -74,7 +74,12 @@ extension ZoneDefinition {
         }
         if isInterProcessParameter(parts) { return }
         if parts[0] == "net", parts.count > 1 {
-            if network != .host { return }
+            if network == .none { return }
+            if network == .zone {
+                throw ZoneError(
+                    .invalid, "--sysctl \(name): with --network zone:NAME this would change the other zone",
+                    hint: "set it there")
+            }
             throw ZoneError(
                 .invalid, "--sysctl \(name): with --network host this would change the host",
                 hint: "set it on the host, or give the zone a network of its own")

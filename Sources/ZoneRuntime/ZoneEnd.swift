@@ -42,7 +42,7 @@ struct ZoneEnd: Sendable {
         if killsRest { _ = try? groups.kill() }
         // What cannot be read, or taken back now, its next start takes back. Where it is removed, that does it.
         if record.isConnected, !removes, let definition = (try? store.definition(of: zone)) ?? nil {
-            ZoneLinks(store, definition).disconnect()
+            ZoneLinks(store, definition).forget()
         }
         if removes {
             try store.erase(zone, cgroups: groups.directories)

@@ -5,10 +5,11 @@ import LinuxSystem
 import Network
 
 /// The links of one zone to its networks. A link goes with the zone's network namespace, and so with the zone, whoever is
-/// killed; what stays of one is an element in a set and a name, which do nobody any harm and are found by its next start.
+/// killed; the guard on it goes with it. What stays of one is a name, which does nobody any harm.
 struct ZoneLinks {
     private let networks: NetworkStore
     private let definition: ZoneDefinition
+    private var zone: String { definition.name }
     private var folders: ZoneFolders { networks.folders }
 
     init(_ store: ZoneStore, _ definition: ZoneDefinition) {
@@ -16,97 +17,191 @@ struct ZoneLinks {
         self.definition = definition
     }
 
-    /// What may come from the zone's links.
-    static func elements(_ definition: ZoneDefinition, _ folders: ZoneFolders) -> [FilterElement] {
-        definition.networks.flatMap { network in
-            guard let mac = MACAddress(network.mac) else { return [FilterElement]() }
-            return FilterElement.sender(
-                folders.link(definition.name, network.name), mac, network.addresses.compactMap { IPAddress($0) })
-        }
-    }
+    /// The two sides of a link.
+    private struct Sides: ~Copyable {
+        /// The host's.
+        let links: Links
+        /// The zone's network namespace, and what is in it.
+        let namespace: Descriptor
+        let inside: Links
 
-    /// Connects a zone whose first process has its namespaces and waits: `eth0` is in the first network, by which all else
-    /// is reached, `eth1` in the next one.
-    func connect(_ process: Int32) throws(ZoneError) {
-        if definition.networks.isEmpty { return }
-        let zone = definition.name
-        let links = try attempting("connect zone \(zone)") { () throws(SystemError) in try Links() }
-        var bridges: [(network: NetworkRecord, index: Int32)] = []
-        for attachment in definition.networks {
-            let network = try networks.find(attachment.name)
-            bridges.append((network, try NetworkBridge(networks).ensure(network, links)))
-        }
-        // Before there is a link that anything could come from.
-        try allow()
-        do throws(SystemError) {
+        init(_ process: Int32) throws(SystemError) {
+            let links = try Links()
             let namespace = try Descriptor.open("/proc/\(process)/ns/net", [.readOnly])
-            let inside = try Links(of: namespace)
-            for (number, attachment) in definition.networks.enumerated() {
-                let (network, bridge) = bridges[number]
-                let own = Links.End(name: folders.link(zone, attachment.name))
-                let other = Links.End(name: "eth\(number)", mac: MACAddress(attachment.mac))
-                // Of a former run whose namespace is just going.
-                try links.remove(own.name)
-                try links.makePair(
-                    own, other, in: namespace, bridge: bridge, mtu: network.mtu.map { UInt32(clamping: $0) })
-                try settle(attachment, network, other.name, inside, isFirst: number == 0)
-                try NetworkNames(folders).add(zone, attachment)
-            }
-        } catch {
-            throw ZoneError("connect zone \(zone)", error)
+            inside = try Links(of: namespace)
+            self.links = links
+            self.namespace = namespace
         }
     }
 
-    private func settle(
-        _ attachment: NetworkAttachment, _ network: NetworkRecord, _ name: String, _ inside: borrowing Links,
-        isFirst: Bool
-    ) throws(SystemError) {
-        guard let link = try inside.link(name) else { throw SystemError("look at link", name, .noDevice) }
-        try inside.bringUp(link.index)
-        for (text, range) in zip(attachment.addresses, network.ranges) {
-            guard let address = IPAddress(text), let gateway = range.host(1) else { continue }
-            do throws(SystemError) { try inside.addAddress(address, length: range.length, to: link.index) } catch {
-                // The zone wants no IPv6: net.ipv6.conf.all.disable_ipv6.
-                if address.family == .v6, error.errno == .accessDenied { continue }
-                throw error
+    // MARK: Connecting
+
+    /// Connects a zone whose first process has its namespaces and waits, or runs. `only`: to these networks, the others being
+    /// connected.
+    func connect(_ process: Int32, only: [String]? = nil) throws(ZoneError) {
+        let attachments = definition.networks.filter { only?.contains($0.name) ?? true }
+        if attachments.isEmpty { return }
+        let attempt = "connect zone \(zone)"
+        let sides = try attempting(attempt) { () throws(SystemError) in try Sides(process) }
+        for attachment in attachments {
+            switch attachment.kind {
+            case .zones: try connect(attachment, sides)
+            case .bridge(let bridge): try connect(attachment, toBridge: bridge, sides)
+            case .macvlan(let parent): try connect(attachment, toNetworkOf: parent, sides)
+            case nil: throw ZoneError(.invalid, "\(attempt): \"\(attachment.name)\" is not a network")
             }
-            if isFirst, !network.isInternal { try inside.addDefaultRoute(by: gateway, on: link.index) }
         }
+        try route(sides)
     }
 
-    private func allow() throws(ZoneError) {
-        let elements = ZoneLinks.elements(definition, folders)
-        // Nobody makes the tables anew meanwhile.
-        let shared = try networks.lock(isShared: true)
-        defer { shared.unlock() }
+    /// A pair of links of which one is born in the zone, and the other as a port of the bridge, where a guard is on it before
+    /// anything can come from the zone.
+    private func connect(_ attachment: NetworkAttachment, _ sides: borrowing Sides) throws(ZoneError) {
+        let network = try networks.find(attachment.name)
+        let bridge = try NetworkBridge(networks).ensure(network, sides.links)
         do throws(SystemError) {
-            let filter = try PacketFilter()
-            do throws(SystemError) { return try filter.change(folders.filterTable, add: elements) } catch {
-                // The tables are gone, as after `nft flush ruleset`.
-                guard error.errno == .noEntry else { throw error }
+            try pair(attachment, bridge: bridge, mtu: network.mtu, addresses: attachment.ipAddresses, sides)
+            guard let link = try sides.inside.link(attachment.link) else {
+                throw SystemError("look at link", attachment.link, .noDevice)
             }
+            try sides.inside.bringUp(link.index)
+            for range in network.ranges {
+                guard let address = attachment.ipAddresses.first(where: { range.contains($0) }) else { continue }
+                do throws(SystemError) {
+                    try sides.inside.addAddress(address, length: range.length, to: link.index)
+                } catch {
+                    // The zone wants no IPv6: net.ipv6.conf.all.disable_ipv6.
+                    guard address.family == .v6, error.errno == .accessDenied else { throw error }
+                }
+            }
+            try NetworkNames(folders).add(zone, attachment)
         } catch {
-            throw ZoneError("let zone \(definition.name) send", error)
-        }
-        // For who makes them.
-        shared.unlock()
-        let lock = try networks.lock()
-        defer { lock.unlock() }
-        try NetworkBridge(networks).loadFilter()
-        try attempting("let zone \(definition.name) send") { () throws(SystemError) in
-            try PacketFilter().change(folders.filterTable, add: elements)
+            throw ZoneError("connect zone \(zone) to network \(network.name)", error)
         }
     }
 
-    /// Takes back what a zone that has ended had beside its links.
-    func disconnect() {
-        if definition.networks.isEmpty { return }
-        // First what would send, should anything still have the namespace.
-        if let links = try? Links() {
-            for network in definition.networks { try? links.remove(folders.link(definition.name, network.name)) }
+    private func connect(
+        _ attachment: NetworkAttachment, toBridge name: String, _ sides: borrowing Sides
+    ) throws(ZoneError) {
+        let attempt = "connect zone \(zone) to \(attachment.name)"
+        let found = try attempting(attempt) { () throws(SystemError) in try sides.links.link(name) }
+        guard let bridge = found, bridge.kind == "bridge" else {
+            throw ZoneError(
+                .notFound, "\(attempt): the host has no bridge \(name)",
+                hint: found == nil ? "'ip link show type bridge' lists them" : "\(name) is another kind of link: macvlan:\(name)")
         }
-        // What is gone already is as good; the next one makes the tables whole.
-        try? PacketFilter().change(folders.filterTable, remove: ZoneLinks.elements(definition, folders))
-        for network in definition.networks { NetworkNames(folders).remove(definition.name, network.name) }
+        try attempting(attempt) { () throws(SystemError) in
+            // Addresses are its own DHCP's matter.
+            try pair(attachment, bridge: bridge.index, mtu: Int64(bridge.mtu), addresses: nil, sides)
+            guard let link = try sides.inside.link(attachment.link) else {
+                throw SystemError("look at link", attachment.link, .noDevice)
+            }
+            try sides.inside.bringUp(link.index)
+        }
+    }
+
+    private func connect(
+        _ attachment: NetworkAttachment, toNetworkOf name: String, _ sides: borrowing Sides
+    ) throws(ZoneError) {
+        let attempt = "connect zone \(zone) to \(attachment.name)"
+        let found = try attempting(attempt) { () throws(SystemError) in try sides.links.link(name) }
+        guard let parent = found else {
+            throw ZoneError(.notFound, "\(attempt): the host has no link \(name)", hint: "'ip -br link' lists them")
+        }
+        try attempting(attempt) { () throws(SystemError) in
+            let own = Links.End(name: attachment.link, mac: MACAddress(attachment.mac))
+            try sides.links.makeMacvlan(own, in: sides.namespace, parent: parent.index)
+            guard let link = try sides.inside.link(attachment.link) else {
+                throw SystemError("look at link", attachment.link, .noDevice)
+            }
+            try sides.inside.bringUp(link.index)
+        }
+    }
+
+    private func pair(
+        _ attachment: NetworkAttachment, bridge: Int32, mtu: Int64?, addresses: [IPAddress]?, _ sides: borrowing Sides
+    ) throws(SystemError) {
+        guard let mac = MACAddress(attachment.mac) else { throw SystemError("connect", attachment.mac, .invalid) }
+        let own = Links.End(name: folders.link(attachment))
+        let other = Links.End(name: attachment.link, mac: mac)
+        let mtu = mtu.map { UInt32(clamping: $0) }
+        do throws(SystemError) {
+            try sides.links.makePair(own, other, in: sides.namespace, bridge: bridge, mtu: mtu)
+        } catch {
+            guard error.errno == .exists else { throw error }
+            // Of a former run whose namespace is just going, or which somebody holds.
+            try sides.links.remove(own.name)
+            try sides.links.makePair(own, other, in: sides.namespace, bridge: bridge, mtu: mtu)
+        }
+        guard let port = try sides.links.link(own.name) else { throw SystemError("look at link", own.name, .noDevice) }
+        try sides.links.guardPort(port.index, PortGuard(mac: mac, addresses: addresses))
+        if attachment.inRate != nil || attachment.outRate != nil {
+            try sides.links.limit(
+                port.index, toPort: attachment.inRate, fromPort: attachment.outRate, brake: folders.brake(attachment))
+        }
+    }
+
+    /// Everything else is reached by the first network that leads anywhere, of each family.
+    private func route(_ sides: borrowing Sides) throws(ZoneError) {
+        var served: [IPAddress.Family] = []
+        for attachment in definition.networks where attachment.isOfZones {
+            let network = try networks.find(attachment.name)
+            if network.isInternal { continue }
+            for range in network.ranges where !served.contains(range.base.family) {
+                guard let gateway = network.gateway(in: range),
+                    attachment.ipAddresses.contains(where: { range.contains($0) })
+                else { continue }
+                served.append(range.base.family)
+                try attempting("route zone \(zone)") { () throws(SystemError) in
+                    guard let link = try sides.inside.link(attachment.link) else { return }
+                    do throws(SystemError) { try sides.inside.setDefaultRoute(by: gateway, on: link.index) } catch {
+                        // Without IPv6 there is no way to its gateway.
+                        guard gateway.family == .v6 else { throw error }
+                    }
+                }
+            }
+        }
+    }
+
+    // MARK: Rates
+
+    /// Limits what goes in and out, or no longer does.
+    func limit(_ attachments: [NetworkAttachment]) throws(ZoneError) {
+        if attachments.isEmpty { return }
+        try attempting("limit the network of zone \(zone)") { () throws(SystemError) in
+            let links = try Links()
+            for attachment in attachments {
+                guard let port = try links.link(folders.link(attachment)) else { continue }
+                try links.limit(
+                    port.index, toPort: attachment.inRate, fromPort: attachment.outRate,
+                    brake: folders.brake(attachment))
+            }
+        }
+    }
+
+    // MARK: The end
+
+    /// Takes a zone that goes on out of some networks, which its definition names no more.
+    func disconnect(_ left: [NetworkAttachment], of process: Int32) throws(ZoneError) {
+        let sides = try attempting("disconnect zone \(zone)") { () throws(SystemError) in try Sides(process) }
+        for attachment in left {
+            try attempting("disconnect zone \(zone) from \(attachment.name)") { () throws(SystemError) in
+                // The host's end goes with it.
+                try sides.inside.remove(attachment.link)
+            }
+            if attachment.isOfZones { NetworkNames(folders).remove(zone, attachment.name) }
+            if attachment.outRate != nil { try? sides.links.remove(folders.brake(attachment)) }
+        }
+        try route(sides)
+    }
+
+    /// Takes back what a zone that has ended had beside its links. These go by themselves, and nobody waits for that.
+    func forget() {
+        ZonePorts.withdraw(definition.ports, of: definition, folders)
+        for attachment in definition.networks {
+            if attachment.isOfZones { NetworkNames(folders).remove(zone, attachment.name) }
+            // It is no end of the link, and stays.
+            if attachment.outRate != nil { try? Links().remove(folders.brake(attachment)) }
+        }
     }
 }

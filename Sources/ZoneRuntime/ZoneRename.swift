@@ -27,7 +27,7 @@ extension ZoneLifecycle {
         let record = try store.record(of: old)
         if let record { try store.removeGroups(record) }
         try move(old, to: new, LastRun(record, store.folders.volatile(old)))
-        if let definition = try store.definition(of: new) { NetworkStore(store).rename(definition.networks, to: new) }
+        if let definition = try store.definition(of: new) { NetworkLeases(store).rename(definition.networks, to: new) }
         drop(claim)
         EventLog(store.folders).record(.rename, zone: new, ["from": old])
     }

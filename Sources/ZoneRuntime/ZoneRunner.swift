@@ -89,11 +89,11 @@ extension ZoneStore {
         try definition.addVolumes(of: image)
         definition.nameVolumes()
         if definition.storage != nil { try StorageMaker(self).make(&definition, in: claim.persistent) }
-        // Addresses are given out here, whatever a file says; and no network goes until the definition says who is in it.
-        definition.networks = wanted.networks.map { NetworkAttachment($0.name) }
-        let networks = definition.networks.isEmpty ? nil : try NetworkStore(self).lock(isShared: true)
+        // No network goes until the definition says who is in it.
+        let networks = try NetworkStore(self).provided(for: definition)
         defer { networks?.unlock() }
-        try NetworkStore(self).lease(&definition)
+        try NetworkLeases(self).lease(&definition)
+        try ZonePorts.choose(&definition)
         try write(definition, in: claim.persistent)
         return definition
     }

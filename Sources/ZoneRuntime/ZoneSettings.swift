@@ -28,6 +28,7 @@ public struct ZoneSettings: Sendable {
         public var restart: RestartPolicy?
         /// Bytes that the zone's own files may take, 0 for any.
         public var storage: Int64?
+        public var network = NetworkChange()
         /// Takes a limit below what is in use, too, where the kernel does.
         public var isForced = false
 
@@ -67,9 +68,19 @@ public struct ZoneSettings: Sendable {
             definition.restart = restart
         }
         if let storage = change.storage { definition.storage = storage == 0 ? nil : storage }
-        try StorageChange(store).replace(former, by: definition, entry, claim) { (definition) throws(ZoneError) in
-            try replace(
-                former, by: definition, naming: change.limits, isForced: change.isForced, entry, in: claim.persistent)
+        var connected = try change.network.applied(to: former)
+        try ZoneNetworks(store).change(former, to: &connected, entry, in: claim.persistent)
+        (definition.networks, definition.ports) = (connected.networks, connected.ports)
+        do throws(ZoneError) {
+            try StorageChange(store).replace(connected, by: definition, entry, claim) { (definition) throws(ZoneError) in
+                try replace(
+                    connected, by: definition, naming: change.limits, isForced: change.isForced, entry,
+                    in: claim.persistent)
+            }
+        } catch {
+            var back = former
+            try? ZoneNetworks(store).change(connected, to: &back, entry, in: claim.persistent)
+            throw error
         }
         drop(claim)
         // systemd decides about the next start of a zone that is a service.

@@ -46,6 +46,8 @@ struct ZoneStarter: Sendable {
         fileprivate let spec: Spec
         fileprivate let resources: Spec.Resources
         fileprivate let links: ZoneLinks
+        fileprivate let ports: ZonePorts
+        fileprivate var held: ZonePorts.Held
     }
 
     /// A zone whose program runs.
@@ -62,8 +64,8 @@ struct ZoneStarter: Sendable {
         _ claim: borrowing ZoneStore.Claim,
         _ circumstances: Circumstances
     ) throws(ZoneError) -> Prepared {
-        var held = DescriptorBag()
-        let definition = try VolumeMounts(store).provided(definition, &held)
+        var opened = DescriptorBag()
+        let definition = try VolumeMounts(store).provided(definition, &opened)
         let zone = claim.name
         let folders = store.folders
         let own = try attemptingImage { () throws(ImageError) in try folders.images.layers(of: image) }
@@ -78,6 +80,7 @@ struct ZoneStarter: Sendable {
             volatile: folders.volatile(zone), persistent: folders.persistent(zone), cgroupsPath: "/\(path)",
             report: report)
         var spec = try builder.spec(windowSize: terminalSize)
+        try share(definition, &spec)
         let layout = try attempting("find the control groups") { () throws(SystemError) in try CGroupLayout.ofHost() }
         var resources = spec.linux?.resources ?? .init()
         // An ordinary user can neither load a device filter nor make a device node.
@@ -96,10 +99,13 @@ struct ZoneStarter: Sendable {
             record.cgroups = []
             try store.write(record, in: volatile)
         }
+        let ports = ZonePorts(store, definition)
+        let held = try ports.take(definition.ports)
         let gateways = try NetworkStore(store).gateways(of: definition)
         try attempting("write the zone's network files") { () throws(SystemError) in
             try NetworkFiles.write(
-                in: claim.persistent, hostname: spec.hostname ?? zone, definition, gateways: gateways)
+                in: claim.persistent, hostname: spec.hostname ?? zone, definition, gateways: gateways,
+                shared: definition.networkZone.map(folders.persistent))
             try SystemZone.writeFiles(definition, in: claim.persistent)
         }
         let delegated = try SystemZone.delegate(definition, groups, &spec)
@@ -113,7 +119,7 @@ struct ZoneStarter: Sendable {
         }
         return Prepared(
             plan: plan, groups: groups, record: record, volatile: volatile, handles: handles, spec: spec,
-            resources: resources, links: ZoneLinks(store, definition))
+            resources: resources, links: ZoneLinks(store, definition), ports: ports, held: held)
     }
 
     /// Starts the program. A signal that means "end" stops that.
@@ -132,7 +138,10 @@ struct ZoneStarter: Sendable {
             throw ZoneError("record zone \(zone)", error)
         }
         let pid = launching.process.pid
-        do throws(ZoneError) { try prepared.links.connect(pid) } catch {
+        do throws(ZoneError) {
+            try prepared.links.connect(pid)
+            try prepared.ports.serve(prepared.held, process: launching.process, in: prepared.volatile)
+        } catch {
             // Where the child has failed meanwhile, that is the reason.
             do throws(LaunchError) { try launching.waitUntilReady(interruptedBy: signals) } catch {
                 throw ZoneError(error, zone: zone)
@@ -156,6 +165,20 @@ struct ZoneStarter: Sendable {
             throw ZoneError(error, zone: zone)
         }
         return Started(launching: launching, record: prepared.record, groups: prepared.groups)
+    }
+
+    /// Lets the zone be in another one's network namespace.
+    private func share(_ definition: ZoneDefinition, _ spec: inout Spec) throws(ZoneError) {
+        guard definition.network == .zone, let other = definition.networkZone else { return }
+        let entry = store.entry(try store.find(other).name)
+        guard let process = entry.state.process, process.isAlive else {
+            throw ZoneError(
+                .wrongState, "zone \(definition.name) shares the network of zone \(other), which is \(entry.state.word)",
+                hint: "start that first: 'zonectl start \(other)'")
+        }
+        var namespace = Spec.Namespace(.network)
+        namespace.path = "/proc/\(process.pid)/ns/net"
+        spec.linux?.namespaces.append(namespace)
     }
 
     private func newRecord(

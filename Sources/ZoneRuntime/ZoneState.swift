@@ -187,6 +187,14 @@ public enum ZoneState: Sendable, Equatable {
         }
     }
 
+    /// Whether the zone runs, or is about to.
+    var isUp: Bool {
+        switch self {
+        case .creating, .created, .running, .paused, .restarting: true
+        case .stopped, .damaged: false
+        }
+    }
+
     /// The first process of a running zone, or an error that says why `verb` cannot be done.
     func runningProcess(for verb: String, of name: String) throws(ZoneError) -> RecordedProcess {
         switch self {

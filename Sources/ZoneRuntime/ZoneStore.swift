@@ -354,8 +354,8 @@ public struct ZoneStore: Sendable {
         if (try? FileStatus.of(folders.networks)) != nil, let definition = (try? definition(of: name)) ?? nil,
             !definition.networks.isEmpty
         {
-            ZoneLinks(self, definition).disconnect()
-            NetworkStore(self).release(definition.networks, of: name)
+            ZoneLinks(self, definition).forget()
+            NetworkLeases(self).release(definition.networks, of: name)
         }
         try attempting("remove zone \(name)") { () throws(SystemError) in
             guard let zones = try openIfThere(folders.zones) else { return }

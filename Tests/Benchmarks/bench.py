@@ -19,6 +19,8 @@ import time
 
 from surroundings import HERE, REPOSITORY, ZONECTL, Meter, compile_tool, disk, enter_mount_namespace, installed, run, show_table
 
+# Nothing is to be made in the network of the machine.
+os.environ.setdefault("ZONECTL_NETWORK", "none")
 ROUNDS = int(os.environ.get("ROUNDS", "150"))
 
 

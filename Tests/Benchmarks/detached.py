@@ -36,6 +36,8 @@ from surroundings import REPOSITORY, ZONECTL, Failed, Meter, disk, enter_mount_n
 sys.path.insert(0, str(REPOSITORY / "Tests/Integration"))
 from leaks import LeakCheck, read, until  # noqa: E402
 
+# Nothing is to be made in the network of the machine.
+os.environ.setdefault("ZONECTL_NETWORK", "none")
 BLOCKS = 10
 SLEEP = ["sleep", "100000"]
 # Of the issue: seconds for `ls`, and for each zone besides.

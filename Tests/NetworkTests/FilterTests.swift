@@ -15,18 +15,21 @@ import Testing
         "needs root, and Debian's package nftables"))
 struct FilterTests {
     private func table() throws -> FilterTable {
-        var inside = FilteredNetwork(bridge: "zt1", subnets: [try #require(Subnet("10.2.0.0/24"))])
+        var inside = FilteredNetwork(
+            bridge: "zt1", subnets: [try #require(Subnet("10.2.0.0/24"))],
+            gateways: [try #require(IPAddress("10.2.0.254"))])
         inside.isInternal = true
         let subnets = [try #require(Subnet("10.1.0.0/20")), try #require(Subnet("fd00:1::/64"))]
-        return FilterTable(name: "zonetest", networks: [FilteredNetwork(bridge: "zt0", subnets: subnets), inside])
+        let gateways = subnets.compactMap { $0.host(1) }
+        let outer = FilteredNetwork(bridge: "zt0", subnets: subnets, gateways: gateways)
+        return FilterTable(name: "zonetest", networks: [outer, inside])
     }
 
     private func elements() throws -> [FilterElement] {
         let (four, six) = (try #require(IPAddress("10.1.0.2")), try #require(IPAddress("fd00:1::2")))
-        let mac = try #require(MACAddress("02:00:00:00:00:02"))
-        return FilterElement.sender("zv1", mac, [four, six]) + [
+        return [
             .published(.tcp, host: nil, port: 8080, to: four, port: 80),
-            .published(.udp, host: IPAddress("::1"), port: 53, to: six, port: 53),
+            .published(.udp, host: IPAddress("fd00:9::1"), port: 53, to: six, port: 53),
         ]
     }
 
@@ -50,9 +53,8 @@ struct FilterTests {
         let elements = try elements()
         let ruleset = try nft(table.text(elements: elements))
         for part in [
-            "table inet zonetest", "table bridge zonetest", "tcp . 8080 : 10.1.0.2 . 80",
-            "::1 . udp . 53 : fd00:1::2 . 53",
-            "\"zv1\" . 02:00:00:00:00:02 . 10.1.0.2",
+            "table inet zonetest", "tcp . 8080 : 10.1.0.2 . 80", "fd00:9::1 . udp . 53 : fd00:1::2 . 53",
+            "\"zt1\" . 10.2.0.254",
             "ip saddr 10.1.0.0/20 oifname != \"zt0\" masquerade",
             "ip6 saddr fd00:1::/64 oifname != \"zt0\" masquerade",
         ] {
@@ -85,6 +87,7 @@ struct FilterTests {
         _ = try nft("-f", "-", input: table.text())
         let empty = try nft("list", "ruleset")
         let filter = try PacketFilter()
+        #expect(try filter.has("zonetest") && !filter.has("zonetest2"))
         try filter.change("zonetest", add: elements)
         #expect(try nft("list", "ruleset") == wanted)
         try filter.change("zonetest", remove: elements)
@@ -93,11 +96,12 @@ struct FilterTests {
         try filter.change("zonetest", add: Array(elements.prefix(1)))
         let before = try nft("list", "ruleset")
         #expect(throws: SystemError.self) {
-            try filter.change("zonetest", add: Array(elements.suffix(1)), remove: Array(elements.prefix(3)))
+            try filter.change("zonetest", remove: elements)
         }
         #expect(try nft("list", "ruleset") == before)
         _ = try nft("flush", "ruleset")
         let gone = #expect(throws: SystemError.self) { try filter.change("zonetest", add: elements) }
         #expect(gone?.errno == .noEntry)
+        #expect(try !filter.has("zonetest"))
     }
 }

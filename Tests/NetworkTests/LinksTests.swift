@@ -48,8 +48,8 @@ struct LinksTests {
                 try inside.bringUp(link.index)
                 try inside.addAddress(try #require(IPAddress("192.0.2.7")), length: 24, to: link.index)
                 try inside.addAddress(try #require(IPAddress("fd00:1::7")), length: 64, to: link.index)
-                try inside.addDefaultRoute(by: gateway, on: link.index)
-                try inside.addDefaultRoute(by: gateway6, on: link.index)
+                try inside.setDefaultRoute(by: gateway, on: link.index)
+                try inside.setDefaultRoute(by: gateway6, on: link.index)
                 #expect(try inside.routedSubnets().contains(try #require(Subnet("192.0.2.0/24"))))
                 #expect(try links.routedSubnets().contains(try #require(Subnet("fd00:1::/64"))))
                 #expect(Set(try links.all().map(\.name)).isSuperset(of: ["lo", "zb0", "zv0"]))
@@ -82,7 +82,7 @@ struct LinksTests {
             #expect(
                 error { () throws(SystemError) in try links.addAddress(address, length: 24, to: 4711) }?.errno
                     == .noDevice)
-            let refused = error { () throws(SystemError) in try links.addDefaultRoute(by: address, on: 1) }
+            let refused = error { () throws(SystemError) in try links.setDefaultRoute(by: address, on: 1) }
             // The kernel's own words come along.
             #expect(refused?.subject.contains("192.0.2.1: ") == true)
         }

@@ -28,6 +28,8 @@ import tempfile
 import threading
 import time
 
+# Nothing is to be made in the network of the machine.
+os.environ.setdefault("ZONECTL_NETWORK", "none")
 HERE = pathlib.Path(__file__).resolve().parent
 REPOSITORY = HERE.parents[1]
 sys.path[:0] = [str(HERE), str(REPOSITORY / "Tests/Integration")]

@@ -43,7 +43,7 @@ import Testing
         ("{}", "name: is missing"),
         (
             #"{"name":"a","type":"container","image":"i","network":"bridge"}"#,
-            "network: \"bridge\" is not one of none, host"
+            "network: \"bridge\" is not one of none, host, zone"
         ),
         (
             #"{"name":"a","type":"container","image":"i","imageDigest":"latest"}"#,

@@ -61,18 +61,37 @@ import ZoneRuntime
     @Test(arguments: [[""], ["container:x"], ["a b"], ["none", "web"], ["web", "host"], ["web", "web"], ["../x"]])
     func badNetworks(_ texts: [String]) {
         refusal("--network") { () throws(ZoneError) in
-            var definition = ZoneDefinition()
-            try OptionValue.networks(texts, into: &definition)
+            _ = try definition(texts.flatMap { ["--network", $0] })
         }
     }
 
+    private func definition(_ words: [String]) throws(ZoneError) -> ZoneDefinition {
+        let parser = ArgumentParser(command: "run", options: RunCommand.command.options, endsOptionsAtOperand: true)
+        return try RunCommand.definition(try parser.parse(words + ["busybox"]))
+    }
+
     @Test func networks() throws {
-        var definition = ZoneDefinition()
-        try OptionValue.networks(["host"], into: &definition)
+        var definition = try definition(["--network", "host"])
         #expect(definition.network == .host && definition.networks.isEmpty)
-        definition = ZoneDefinition()
-        try OptionValue.networks(["web", "db"], into: &definition)
+        definition = try self.definition(["--network", "web", "--network", "db,ip=10.1.0.7,in=10mbit"])
         #expect(definition.network == .none && definition.networks.map(\.name) == ["web", "db"])
+        #expect(definition.networks[1].addresses == ["10.1.0.7"] && definition.networks[1].inRate == 10_000_000)
+        definition = try self.definition(["--network", "zone:db"])
+        #expect(definition.network == .zone && definition.networkZone == "db")
+        definition = try self.definition(["--network", "web", "--ip", "10.1.0.8", "--ip", "fd00::8", "-p", "80:80"])
+        #expect(definition.networks[0].addresses == ["10.1.0.8", "fd00::8"] && definition.ports.count == 1)
+    }
+
+    @Test(arguments: [
+        ["--network", "none", "-p", "80:80"], ["--network", "host", "-p", "80:80"], ["--network", "none", "--ip", "10.1.0.7"],
+        ["--network", "web", "--ip", "10.1.0"], ["--network", "web", "--mac", "01:00:00:00:00:00"],
+        ["--network", "web", "-p", "80:80", "-p", "127.0.0.1:80:81"], ["--network", "web", "--network-in", "1"],
+        ["--network", "web,colour=red"], ["--network", "bridge:br0", "--ip", "10.1.0.7"],
+        ["--network", "macvlan:eth0", "--network-out", "1mbit"], ["--network", "web", "--dns", "here"],
+        ["--network", "web", "--add-host", "db"],
+    ])
+    func badNetworkOptions(_ words: [String]) {
+        refusal("") { () throws(ZoneError) in _ = try definition(words) }
     }
 
     @Test(arguments: [

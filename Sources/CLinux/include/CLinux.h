@@ -159,6 +159,12 @@ ssize_t zn_send_fd(int socket, const void *_Nonnull data, size_t size, int fd);
 int zn_unix_listen(const char *_Nonnull path, int type);
 int zn_unix_connect(const char *_Nonnull path, int type);
 int zn_accept(int socket);
+/// epoll(7), level-triggered; an event is known by its tag.
+int zn_epoll_create(void);
+int zn_epoll_change(int queue, int operation, int fd, uint32_t events, uint64_t tag);
+/// Returns how many there are; of each one its tag and its events.
+int zn_epoll_wait(
+    int queue, uint64_t *_Nonnull tags, uint32_t *_Nonnull events, size_t room, int timeout_ms);
 /// The user at the other end of a connected unix socket, as the caller's user namespace shows it.
 int zn_peer_uid(int socket, uid_t *_Nonnull uid);
 /// Receives one message; `*fd` is -1 where none came with it.

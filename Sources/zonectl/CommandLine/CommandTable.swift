@@ -27,7 +27,7 @@ enum CommandTable {
         VolumeRemoveCommand.command, VolumePruneCommand.command, VolumeCloneCommand.command,
         VolumeSnapshotCommand.command, VolumeExportCommand.command, VolumeImportCommand.command,
         NetworkCreateCommand.command, NetworkListCommand.command, NetworkInspectCommand.command,
-        NetworkRemoveCommand.command,
+        NetworkRemoveCommand.command, NetworkConnectCommand.command, NetworkDisconnectCommand.command,
         DoctorCommand.command, SchemaCommand.command, VersionCommand.command, HelpCommand.command,
         CompletionCommand.command, CompleteCommand.command,
     ]

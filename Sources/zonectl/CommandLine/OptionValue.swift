@@ -49,27 +49,6 @@ enum OptionValue {
     }
 
     /// `none`, `host`, or names of networks.
-    static func networks(_ texts: [String], into definition: inout ZoneDefinition) throws(ZoneError) {
-        for text in texts {
-            if let kind = ZoneDefinition.Network(rawValue: text) {
-                guard texts.count == 1 else {
-                    throw ZoneError(.invalid, "--network \(text) goes with no other network")
-                }
-                definition.network = kind
-                continue
-            }
-            guard ZoneName.isValid(text) else {
-                throw ZoneError(
-                    .invalid, "--network \"\(text)\" is not a network",
-                    hint: "there is none, host, and what 'zonectl network ls' lists")
-            }
-            guard !definition.networks.contains(where: { $0.name == text }) else {
-                throw ZoneError(.invalid, "--network \(text) is given twice")
-            }
-            definition.networks.append(NetworkAttachment(text))
-        }
-    }
-
     static func proc(_ text: String) throws(ZoneError) -> ProcView {
         guard let view = ProcView(rawValue: text) else {
             throw ZoneError(.invalid, "--proc \"\(text)\" is not a view of /proc", hint: "there is auto, zone and host")

@@ -9,6 +9,10 @@ enum NetworkCreateCommand {
     static let subnet = Option.list(
         "subnet", nil, "SUBNET", "Such as 10.20.0.0/24 or fd00:20::/64; free ones if not given")
     static let isInternal = Option.flag("internal", nil, "Nothing goes in or out")
+    static let gateway = Option.list(
+        "gateway", nil, "ADDRESS", "The bridge's address in a subnet (default: the first one)")
+    static let parent = Option.value("parent", nil, "LINK", "A link of the host's, for the VLAN")
+    static let vlan = Option.value("vlan", nil, "NUMBER", "Extend the network to a VLAN, from 1 to 4094")
     static let mtu = Option.value("mtu", nil, "BYTES", "The largest packet")
     static let label = Option.list("label", "l", "NAME=VALUE", "Note something on the network")
 
@@ -23,14 +27,22 @@ enum NetworkCreateCommand {
             zonectl run -d --name db --network web postgres
             zonectl run --rm --network web busybox ping -c 1 db
             """,
-        options: [subnet, isInternal, mtu, label]
+        options: [subnet, gateway, isInternal, mtu, parent, vlan, label]
     ) { (arguments, context) throws(ZoneError) in
         guard arguments.operands.count == 1 else {
             throw ZoneError(.invalid, "network create takes one name", hint: "zonectl network create web")
         }
         var wish = NetworkStore.Wish()
         wish.subnets = arguments.list(subnet)
+        wish.gateways = arguments.list(gateway)
         wish.isInternal = arguments.flag(isInternal)
+        wish.parent = arguments.value(parent)
+        if let text = arguments.value(vlan) {
+            guard let number = Int64(text), (1...4094).contains(number) else {
+                throw ZoneError(.invalid, "--vlan \"\(text)\" is not a number from 1 to 4094")
+            }
+            wish.vlan = number
+        }
         wish.labels = try RunCommand.labels(arguments)
         if let text = arguments.value(mtu) {
             // IPv6 wants 1280 at least (RFC 8200); a bridge takes no more than that.
@@ -109,8 +121,55 @@ enum NetworkRemoveCommand {
     }
 }
 
+/// `zonectl network connect NETWORK ZONE`
+enum NetworkConnectCommand {
+    static let ip = Option.list("ip", nil, "ADDRESS", "Address of the zone's; one of IPv4, one of IPv6")
+    static let mac = Option.value("mac", nil, "ADDRESS", "MAC address of the zone's")
+
+    static let command = Command(
+        names: ["network connect"], group: .networks, operands: "NETWORK ZONE",
+        summary: "Connect a zone to one more network, also while it runs",
+        details: "NETWORK is one of 'zonectl network ls', bridge:LINK or macvlan:LINK.",
+        examples: """
+            zonectl network connect --ip 10.20.0.7 backend web
+            """,
+        options: [ip, mac]
+    ) { (arguments, context) throws(ZoneError) in
+        let (network, zone) = try NetworkNames.pair(arguments, "connect")
+        var attachment = NetworkAttachment(network)
+        attachment.addresses = arguments.list(ip)
+        attachment.mac = arguments.value(mac) ?? ""
+        var change = ZoneSettings.Change()
+        change.network.connects = [attachment]
+        try ZoneSettings(context.folders).apply(change, to: zone)
+        return 0
+    }
+}
+
+/// `zonectl network disconnect NETWORK ZONE`
+enum NetworkDisconnectCommand {
+    static let command = Command(
+        names: ["network disconnect"], group: .networks, operands: "NETWORK ZONE",
+        summary: "Take a zone out of a network, also while it runs", options: []
+    ) { (arguments, context) throws(ZoneError) in
+        let (network, zone) = try NetworkNames.pair(arguments, "disconnect")
+        var change = ZoneSettings.Change()
+        change.network.disconnects = [network]
+        try ZoneSettings(context.folders).apply(change, to: zone)
+        return 0
+    }
+}
+
 /// Names of networks on a command line.
 private enum NetworkNames {
+    static func pair(_ arguments: Arguments, _ verb: String) throws(ZoneError) -> (network: String, zone: String) {
+        guard arguments.operands.count == 2 else {
+            throw ZoneError(
+                .invalid, "network \(verb) takes a network and a zone", hint: "zonectl network \(verb) web db")
+        }
+        return (arguments.operands[0], arguments.operands[1])
+    }
+
     static func forEach<Result>(
         _ names: [String], _ body: (String) throws(ZoneError) -> Result
     ) throws(ZoneError) -> (results: [Result], exitCode: Int32) {
@@ -126,9 +185,12 @@ struct NetworkView: JSONRecord {
     var name = ""
     var created = Timestamp()
     var subnets: [String] = []
+    var gateways: [String] = []
     var bridge = ""
     var isInternal = false
     var mtu: Int64?
+    var parent: String?
+    var vlan: Int64?
     var labels: [String: String] = [:]
     var zones: [String] = []
 
@@ -138,9 +200,12 @@ struct NetworkView: JSONRecord {
         name = network.name
         created = Timestamp(network.created)
         subnets = network.subnets
+        gateways = network.allGateways
         bridge = folders.bridge(network.name)
         isInternal = network.isInternal
         mtu = network.mtu
+        parent = network.parent
+        vlan = network.vlan
         labels = network.labels
         zones = users[network.name] ?? []
     }
@@ -149,9 +214,12 @@ struct NetworkView: JSONRecord {
         try visitor.required("name", &name)
         try visitor.required("created", &created)
         try visitor.required("subnets", &subnets)
+        try visitor.required("gateways", &gateways)
         try visitor.required("bridge", &bridge)
         try visitor.required("internal", &isInternal)
         try visitor.field("mtu", &mtu)
+        try visitor.field("parent", &parent)
+        try visitor.field("vlan", &vlan)
         try visitor.required("labels", &labels)
         try visitor.required("zones", &zones)
     }

@@ -35,8 +35,6 @@ enum RunCommand {
     static let logDriver = Option.value(
         "log-driver", nil, "file|none", "Where what a zone in the background writes is kept")
     static let logOption = Option.list("log-opt", nil, "NAME=VALUE", "max-size=10m, max-file=3 of the log's files")
-    static let network = Option.list(
-        "network", nil, "NETWORK", "Network: none (a loopback of its own), host (the host's), or one of zones")
 
     static let storage = Option.value(
         "storage", nil, "SIZE", "How much the zone's own files may take, such as 2G (0: any)")
@@ -51,8 +49,8 @@ enum RunCommand {
         [
             interactive, terminal, remove, name, hostname, environment, environmentFile, workingDirectory, user, volume,
             mount, tmpfs, readOnly, addCapability, dropCapability, security, limit, sysctl, device, usesInit,
-            entrypoint, label, logDriver, logOption, network, proc, storage,
-        ] + ResourceOptions.all + SupervisionOptions.all + SystemOptions.all + PullOptions.forRun
+            entrypoint, label, logDriver, logOption, proc, storage,
+        ] + NetworkOptions.forRun + ResourceOptions.all + SupervisionOptions.all + SystemOptions.all + PullOptions.forRun
 
     static let command = Command(
         names: ["run"], group: .run, operands: "IMAGE [COMMAND [ARGUMENT…]]",
@@ -66,6 +64,10 @@ enum RunCommand {
             A SOURCE of -v that is no path but a name is a volume ('zonectl volume'), which is made if there is none, and
             filled with what the image has at TARGET unless :nocopy is given. TARGET alone is a volume of the zone's own, which
             goes with a zone that is removed with its end (--rm).
+
+            A zone is in the network zone0 where nothing else is said: it reaches the other zones of that by their names, and
+            everything else through the host, and nothing reaches it but what is published (-p). An ordinary user's zones have
+            no network.
             """,
         examples: """
             # A shell in a zone of which nothing is left
@@ -74,8 +76,8 @@ enum RunCommand {
             zonectl run --rm docker.io/library/alpine cat /etc/alpine-release
             # Its data outlives the zone
             zonectl run -d --name db -v data:/var/lib/db postgres
-            # A web server on the host's network, with a folder of the host's and limits
-            zonectl run -d --name web --restart always --network host -v /srv/www:/www:ro -m 256M busybox httpd -f -h /www
+            # A web server at http://localhost:8080, with a folder of the host's and limits
+            zonectl run -d --name web --restart always -p 8080:80 -v /srv/www:/www:ro -m 256M busybox httpd -f -h /www
             """,
         options: [detach] + definitionOptions, endsOptionsAtOperand: true, entersZone: true
     ) { (arguments, context) throws(ZoneError) in
@@ -132,7 +134,7 @@ enum RunCommand {
         for text in arguments.list(mount) { definition.mounts.append(try MountValue.mount(text)) }
         for text in arguments.list(tmpfs) { definition.mounts.append(try MountValue.tmpfs(text)) }
         definition.devices = try mapping(arguments.list(device), OptionValue.device)
-        try OptionValue.networks(arguments.list(network), into: &definition)
+        try NetworkOptions.apply(arguments, to: &definition)
         definition.resources = try ResourceOptions.change(arguments).applied(to: definition.resources)
         if let text = arguments.value(proc) { definition.procView = try OptionValue.proc(text) }
         if let text = arguments.value(storage) { definition.storage = try size(text, "--storage").positive }
@@ -199,5 +201,5 @@ enum RunCommand {
 
 extension Int64 {
     /// `nil` for 0, where that means that nothing is asked for.
-    fileprivate var positive: Int64? { self == 0 ? nil : self }
+    var positive: Int64? { self == 0 ? nil : self }
 }

@@ -11,7 +11,7 @@ enum SetCommand {
 
     static let command = Command(
         names: ["set"], group: .run, operands: "NAME…",
-        summary: "Change limits of zones, also while they run; without options, show them",
+        summary: "Change limits, networks and ports of zones, also while they run; without options, show limits",
         details: """
             What is not named stays as it is; 0 takes a limit away. All of a change is made, or nothing. A stopped zone gets
             it with its next start.
@@ -30,9 +30,12 @@ enum SetCommand {
         change.storage = try arguments.value(RunCommand.storage).map { (text) throws(ZoneError) in
             try RunCommand.size(text, "--storage")
         }
+        change.network = try NetworkOptions.change(arguments)
         change.isForced = arguments.flag(force)
         let settings = ZoneSettings(context.folders)
-        if change.limits == LimitChange(), change.labels.isEmpty, change.restart == nil, change.storage == nil {
+        if change.limits == LimitChange(), change.labels.isEmpty, change.restart == nil, change.storage == nil,
+            change.network.isEmpty
+        {
             return try show(settings, arguments)
         }
         if arguments.flag(json) {
@@ -46,6 +49,7 @@ enum SetCommand {
     /// What it shares with `run`.
     private static let ours =
         ResourceOptions.all + [RunCommand.label, SupervisionOptions.restart, RunCommand.storage]
+        + NetworkOptions.forSet
 
     private static let refused = RunCommand.command.options.filter { option in
         !ours.contains { $0.name == option.name }
@@ -57,7 +61,7 @@ enum SetCommand {
         throw ZoneError(
             .invalid, "set: --\(option.name) takes effect only when a zone is made",
             hint:
-                "limits, labels, --storage and the restart policy can be changed; for another --\(option.name) make a new zone with 'zonectl run'"
+                "limits, labels, --storage, networks, ports and the restart policy can be changed; for another --\(option.name) make a new zone with 'zonectl run'"
         )
     }
 
