@@ -100,6 +100,24 @@ public struct Links: ~Copyable {
         return subnets
     }
 
+    /// The names of the links that default routes of the main table lead to.
+    public func defaultLinks() throws(SystemError) -> [String] {
+        var indices: Set<UInt32> = []
+        for family in [IPAddress.Family.v4, .v6] {
+            var message = try NetlinkMessage(CInt(RTM_GETROUTE), flags: NLM_F_DUMP)
+            var header = rtmsg()
+            header.rtm_family = UInt8(family.number)
+            message.append(header)
+            try socket.exchange(message, "list routes", "", family: MemoryLayout<rtmsg>.size) { reply in
+                guard let route = reply.header(rtmsg.self), route.rtm_table == UInt8(RT_TABLE_MAIN.rawValue),
+                    route.rtm_dst_len == 0, let link = reply.attribute(RTA_OIF.rawValue).flatMap(Links.number)
+                else { return }
+                indices.insert(link)
+            }
+        }
+        return try all().filter { indices.contains(UInt32(bitPattern: $0.index)) }.map(\.name)
+    }
+
     // MARK: Making
 
     /// Makes a bridge, which is down.
@@ -207,6 +225,16 @@ public struct Links: ~Copyable {
         try socket.request(message, "bring up", "link \(index)")
     }
 
+    /// Sets the largest packet, in bytes.
+    public func setMTU(_ index: Int32, _ bytes: UInt32) throws(SystemError) {
+        var message = try NetlinkMessage(CInt(RTM_NEWLINK), flags: NLM_F_ACK)
+        var header = ifinfomsg()
+        header.ifi_index = index
+        message.append(header)
+        message.put(IFLA_MTU, bytes)
+        try socket.request(message, "set MTU", "link \(index)")
+    }
+
     /// Makes a link a port of a bridge.
     public func join(_ index: Int32, bridge: Int32) throws(SystemError) {
         var message = try NetlinkMessage(CInt(RTM_NEWLINK), flags: NLM_F_ACK)
@@ -241,6 +269,36 @@ public struct Links: ~Copyable {
         message.put(IFA_LOCAL, bytes: address.bytes)
         message.put(IFA_ADDRESS, bytes: address.bytes)
         try socket.request(message, "add address", "\(address)/\(length)")
+    }
+
+    /// Takes a link's addresses of a family, but for one.
+    public func removeAddresses(
+        of index: Int32, _ family: IPAddress.Family, except kept: IPAddress? = nil
+    ) throws(SystemError) {
+        var message = try NetlinkMessage(CInt(RTM_GETADDR), flags: NLM_F_DUMP)
+        var header = ifaddrmsg()
+        header.ifa_family = UInt8(family.number)
+        message.append(header)
+        var found: [(address: IPAddress, length: UInt8)] = []
+        try socket.exchange(message, "list addresses", "", family: MemoryLayout<ifaddrmsg>.size) { reply in
+            guard let header = reply.header(ifaddrmsg.self), header.ifa_index == UInt32(bitPattern: index),
+                let bytes = reply.attribute(IFA_LOCAL) ?? reply.attribute(IFA_ADDRESS),
+                let address = IPAddress(bytes: Array(bytes)), address != kept
+            else { return }
+            found.append((address, header.ifa_prefixlen))
+        }
+        for (address, length) in found {
+            var message = try NetlinkMessage(CInt(RTM_DELADDR), flags: NLM_F_ACK)
+            var header = ifaddrmsg()
+            header.ifa_family = UInt8(family.number)
+            header.ifa_prefixlen = length
+            header.ifa_index = UInt32(bitPattern: index)
+            message.append(header)
+            message.put(IFA_LOCAL, bytes: address.bytes)
+            do throws(SystemError) { try socket.request(message, "remove address", address.description) } catch {
+                guard error.errno == .addressUnavailable else { throw error }
+            }
+        }
     }
 
     /// Lets everything else go through a gateway, and no longer through another one.

@@ -38,6 +38,28 @@ struct NetlinkSocket: ~Copyable {
         nl_socket_free(socket)
     }
 
+    var raw: CInt { nl_socket_get_fd(socket) }
+
+    /// Lets only messages come that a program wants, by a result that is not 0.
+    func filter(_ program: PacketProgram) throws(SystemError) {
+        var code = (program.assembled() ?? []).flatMap(\.bytes)
+        let result = code.withUnsafeMutableBytes { bytes in
+            // struct sock_fprog: length, padding, instructions.
+            var program = (length: UInt64(bytes.count / 8), instructions: UInt64(UInt(bitPattern: bytes.baseAddress)))
+            return setsockopt(raw, SOL_SOCKET, SO_ATTACH_FILTER, &program, 16)
+        }
+        if result < 0 { throw SystemError("filter netlink", "", Errno(rawValue: errno)) }
+    }
+
+    /// Lets messages of a multicast group come.
+    func join(group: UInt32) throws(SystemError) {
+        var group = group
+        // NETLINK_ADD_MEMBERSHIP
+        if setsockopt(raw, SOL_NETLINK, 1, &group, 4) < 0 {
+            throw SystemError("join netlink group", "\(group)", Errno(rawValue: errno))
+        }
+    }
+
     /// Sends a request and waits until it is done. `operation` and `subject` are for the error.
     func request(
         _ message: borrowing NetlinkMessage, _ operation: String, _ subject: String

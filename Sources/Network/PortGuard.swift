@@ -13,16 +13,18 @@ public struct PortGuard: Sendable, Equatable {
     static let drop: UInt32 = 2
 
     public var mac: MACAddress
-    /// `nil`: any, as where somebody else's DHCP gives them out.
-    public var addresses: [IPAddress]?
+    public var addresses: [IPAddress]
+    /// Of these families any address may come, as where routers and other people's DHCP give them out.
+    public var open: Set<IPAddress.Family>
 
-    public init(mac: MACAddress, addresses: [IPAddress]?) {
+    public init(mac: MACAddress, addresses: [IPAddress], open: Set<IPAddress.Family> = []) {
         self.mac = mac
         self.addresses = addresses
+        self.open = open
     }
 
     private func own(_ family: IPAddress.Family) -> [IPAddress]? {
-        guard let addresses else { return nil }
+        if open.contains(family) { return nil }
         let all = addresses + (mac.linkLocal.map { [$0] } ?? [])
         return all.filter { $0.family == family }
     }

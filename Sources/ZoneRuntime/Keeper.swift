@@ -7,6 +7,7 @@ import Glibc
 import Images
 import LinuxSystem
 import Namespaces
+import Network
 import OCI
 
 /// Stays with a detached zone: holds its streams, keeps its log, knows how it ended, and starts it again.
@@ -47,6 +48,9 @@ struct Keeper: ~Copyable {
     var restedAt: Int64 = 0
     /// The zone has ended in order to boot again: a start follows, whatever the policy says.
     var isRebooting = false
+    /// Looks whether the packet filter's rules are still there, and when.
+    var watch: FilterWatch?
+    var lookDue: Int64?
     /// When a zone that was asked to end is killed.
     var killDeadline: Int64?
 
@@ -142,6 +146,8 @@ struct Keeper: ~Copyable {
             EventLog(store.folders).record(kind, zone: name, ["image": record.image])
         }
         isRebooting = false
+        // Without it the next zone that is started looks.
+        watch = definition.networks.contains(where: \.isOfZones) ? try? FilterWatch() : nil
         health = HealthMonitor(HealthPolicy.of(definition, image), zone: name, store.folders)
         // Without it `ls` looks at the process.
         do throws(SystemError) {

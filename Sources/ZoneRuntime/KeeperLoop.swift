@@ -4,6 +4,7 @@
 import CGroups
 import Glibc
 import LinuxSystem
+import Network
 
 extension Keeper {
     /// What a round was about.
@@ -29,6 +30,7 @@ extension Keeper {
         let hasInput = server?.passInput(&streams) ?? false
         if hasInput, let raw = streams.inputNumber { _ = poller.add(raw, read: false, write: true) }
         health?.join(&poller)
+        let watched = watchNumber.map { poller.add($0) }
 
         let timeout = waitingTime(due)
         let rests = isToRest(timeout)
@@ -43,6 +45,8 @@ extension Keeper {
         // Also when nothing happened: a client's time may be over.
         server?.serve(poller, listener: listener, &streams)
         log.settle()
+        if hasEvent, let watched, poller.isReadable(watched) { noteRemovals() }
+        healFilter()
         // `pause` is another process's doing: it says so in the record.
         let (store, name) = (store, name)
         let isChanged = health?.serve(poller) { (try? store.record(of: name))??.phase == .paused }
@@ -56,6 +60,31 @@ extension Keeper {
         return event
     }
 
+    private var watchNumber: CInt? {
+        switch watch {
+        case .some(let watch): watch.raw
+        case .none: nil
+        }
+    }
+
+    /// Somebody has removed rules: perhaps more are to come, and other keepers see the same.
+    private mutating func noteRemovals() {
+        watch?.drain()
+        if lookDue == nil { lookDue = MonotonicClock.milliseconds + 100 + Int64(getpid() % 400) }
+    }
+
+    private mutating func healFilter() {
+        guard let lookDue, MonotonicClock.milliseconds >= lookDue else { return }
+        self.lookDue = nil
+        do throws(ZoneError) {
+            if try NetworkBridge(NetworkStore(store)).heal() {
+                log.note("the packet filter's rules for networks of zones were gone, and are there again")
+            }
+        } catch {
+            log.note("\(error)")
+        }
+    }
+
     private var processNumber: CInt? {
         switch process {
         case .some(let process): process.raw
@@ -66,7 +95,7 @@ extension Keeper {
     /// Milliseconds until something is due, negative where nothing is.
     private mutating func waitingTime(_ due: Int64?) -> CInt {
         var first = due
-        for other in [killDeadline, server?.deadline, health?.deadline, log.deadline] {
+        for other in [killDeadline, server?.deadline, health?.deadline, log.deadline, lookDue] {
             if let other { first = min(first ?? other, other) }
         }
         return first.map { CInt(clamping: max(0, $0 - MonotonicClock.milliseconds)) } ?? -1

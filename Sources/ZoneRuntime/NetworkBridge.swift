@@ -9,10 +9,13 @@ import Network
 /// that knows the zones' names. All of it is made when the first zone starts, and found again by whoever looks next.
 struct NetworkBridge {
     private let networks: NetworkStore
+    /// Gets warnings.
+    private let report: @Sendable (String) -> Void
     private var folders: ZoneFolders { networks.folders }
 
-    init(_ networks: NetworkStore) {
+    init(_ networks: NetworkStore, report: @escaping @Sendable (String) -> Void = { _ in }) {
         self.networks = networks
+        self.report = report
     }
 
     /// Makes sure that a network is up. Returns its bridge's index. Two looks, where it is.
@@ -73,7 +76,17 @@ struct NetworkBridge {
         try attempting(attempt) { () throws(SystemError) in try links.bringUp(index) }
         try startNames(network, on: name)
         try rejoin(network, to: index, links)
+        for obstacle in obstacles(network) { report("network \(network.name): \(obstacle)") }
         return index
+    }
+
+    /// What rules of somebody else's do to a network, and how to let it pass.
+    func obstacles(_ network: NetworkRecord) -> [String] {
+        let bridge = folders.bridge(network.name)
+        let uplinks = (try? Links().defaultLinks()) ?? []
+        let found =
+            ForeignRules.ofHost()?.obstacles(of: bridge, own: folders.filterTable, uplinks: uplinks) ?? []
+        return found.map { "\($0.detail)\n  hint: \($0.hint)" }
     }
 
     /// Makes the network's VLAN a port of the bridge.
@@ -104,6 +117,17 @@ struct NetworkBridge {
                 }
             }
         }
+    }
+
+    /// Makes the packet filter's table again where it is gone, as after `nft flush ruleset`. Returns whether it was.
+    func heal() throws(ZoneError) -> Bool {
+        if try hasFilter() { return false }
+        let lock = try networks.lock()
+        defer { lock.unlock() }
+        // One of several makes it.
+        if try hasFilter() { return false }
+        try loadFilter()
+        return true
     }
 
     private func hasFilter() throws(ZoneError) -> Bool {

@@ -30,6 +30,8 @@ struct NetworkLeases {
         for index in definition.networks.indices {
             var attachment = definition.networks[index]
             let had = former.first { $0.name == attachment.name }
+            let isKept = attachment.addresses == had?.addresses && attachment.mac == had?.mac
+            attachment.isChosen = isKept ? had?.isChosen ?? false : !attachment.addresses.isEmpty || !attachment.mac.isEmpty
             if attachment.isOfZones {
                 let network = try networks.find(attachment.name)
                 try lease(&attachment, network, definition.name, had)

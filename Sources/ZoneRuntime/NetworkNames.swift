@@ -1,9 +1,11 @@
 // SPDX-License-Identifier: Apache-2.0
 // SPDX-FileCopyrightText: ZoneRuntime authors
 
+import CGroups
 import Glibc
 import LinuxSystem
 import Network
+import OCI
 
 /// Names on a network: one dnsmasq, which reads a file for each zone (`--hostsdir`) as soon as that is there.
 ///
@@ -27,10 +29,13 @@ struct NetworkNames {
         let place = place(network.name)
         do throws(SystemError) {
             _ = try Descriptor.makePath("\(place)/\(NetworkNames.hosts)", mode: 0o700)
+            // As root, whose files it reads, but without root's powers: a port below 1024 is all that it needs, and that it
+            // may change its group.
             var program = try HostProgram(
-                "dnsmasq",
+                "setpriv",
                 [
-                    "--conf-file=/dev/null", "--pid-file=\(place)/\(NetworkNames.pidFile)", "--user=root",
+                    "--no-new-privs", "--inh-caps=-all", "--bounding-set=-all,+net_bind_service,+setgid", "--",
+                    try HostProgram.find("dnsmasq"), "--conf-file=/dev/null", "--pid-file=\(place)/\(NetworkNames.pidFile)", "--user=root",
                     "--bind-interfaces", "--interface=\(bridge)", "--except-interface=lo", "--no-hosts",
                     "--hostsdir=\(place)/\(NetworkNames.hosts)", "--domain=\(network.name)",
                     // The second: names without a dot, whatever is asked about them.
@@ -45,6 +50,7 @@ struct NetworkNames {
                 outcome = try program.run()
             }
             guard outcome.status == .exited(0) else { throw SystemError("run", outcome.reason, .ioError) }
+            join(network.name)
         } catch {
             if error.errno == .noEntry, error.operation == "find program" {
                 throw ZoneError(
@@ -52,6 +58,28 @@ struct NetworkNames {
                     hint: "install Debian's package dnsmasq-base, or use --network none or host")
             }
             throw ZoneError("start the names of network \(network.name)", error)
+        }
+    }
+
+    /// A group of its own: what ends with the service, or the session, that has started the first zone must not take the names
+    /// of all others with it.
+    private func group(_ network: String) throws(SystemError) -> any CGroupManager {
+        try CGroups.manager(
+            CGroupLayout.ofHost(), path: "\(folders.cgroupParent)/.network-\(network)", for: Spec.Resources())
+    }
+
+    private func join(_ network: String) {
+        // Where that cannot be, it stays where it is.
+        guard let pid = running(network), let group = try? group(network), (try? group.create(Spec.Resources())) != nil,
+            let handles = try? group.open()
+        else { return }
+        let text = Array("\(pid)".utf8)
+        if let unified = handles.unified, let folder = try? Descriptor.duplicate(of: unified) {
+            try? folder.open("cgroup.procs", [.writeOnly], resolve: .beneath).writeAll(text, "cgroup.procs")
+        }
+        for tasks in handles.tasks {
+            guard let file = try? Descriptor.duplicate(of: tasks) else { continue }
+            try? file.writeAll(text, "tasks")
         }
     }
 
@@ -63,6 +91,7 @@ struct NetworkNames {
             try? process.signal(SIGKILL)
             _ = try? process.waitUntilEnded(milliseconds: 5000)
         }
+        try? group(network).remove()
         guard let root = try? Descriptor.open(folders.root, [.path, .directory]) else { return }
         try attempting("remove what network \(network) had") { () throws(SystemError) in
             try root.removeTree("\(ZoneFolders.networksFolder)/\(network)")

@@ -69,6 +69,8 @@ public struct NetworkAttachment: JSONRecord, Sendable, Equatable {
     public var mac = ""
     /// The zone's end, such as `eth0`.
     public var link = ""
+    /// Whether somebody has chosen its addresses.
+    public var isChosen = false
     /// Bits per second that may go into the zone, and come out of it.
     public var inRate: Int64?
     public var outRate: Int64?
@@ -84,6 +86,7 @@ public struct NetworkAttachment: JSONRecord, Sendable, Equatable {
         try visitor.field("addresses", &addresses)
         try visitor.field("mac", &mac)
         try visitor.field("link", &link)
+        try visitor.field("chosen", &isChosen)
         try visitor.field("inRate", &inRate)
         try visitor.field("outRate", &outRate)
     }
@@ -116,8 +119,16 @@ public struct NetworkAttachment: JSONRecord, Sendable, Equatable {
     /// The same for another zone: an address is one zone's.
     var anew: NetworkAttachment {
         var copy = self
-        copy.addresses = []
-        copy.mac = ""
+        (copy.addresses, copy.mac, copy.isChosen) = ([], "", false)
+        return copy
+    }
+
+    /// As a person writes it: without what was given out.
+    var asWritten: NetworkAttachment {
+        var copy = isChosen ? self : anew
+        if let mac = MACAddress(copy.mac), Array(mac.bytes.prefix(2)) == MACAddress.own { copy.mac = "" }
+        copy.isChosen = false
+        copy.link = ""
         return copy
     }
 

@@ -82,6 +82,9 @@ public struct NetworkStore: Sendable {
         return try find(first.name).bridgeAddresses.map(\.address.description)
     }
 
+    /// What rules of somebody else's on the host do to a network, a sentence each, and how to let it pass.
+    public func obstacles(_ network: NetworkRecord) -> [String] { NetworkBridge(self).obstacles(network) }
+
     // MARK: Making
 
     /// The network that zones are in where nothing else is said; it is made when the first one is.

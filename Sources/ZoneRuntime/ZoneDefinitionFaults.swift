@@ -34,6 +34,7 @@ extension ZoneDefinition {
         copy.machineID = nil
         copy.storageKind = nil
         copy.storageProject = nil
+        copy.networks = networks.map(\.asWritten)
         copy.forgetAnonymousVolumes()
         return copy
     }

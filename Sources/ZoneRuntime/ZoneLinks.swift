@@ -9,11 +9,14 @@ import Network
 struct ZoneLinks {
     private let networks: NetworkStore
     private let definition: ZoneDefinition
+    /// Gets warnings.
+    private let report: @Sendable (String) -> Void
     private var zone: String { definition.name }
     private var folders: ZoneFolders { networks.folders }
 
-    init(_ store: ZoneStore, _ definition: ZoneDefinition) {
+    init(_ store: ZoneStore, _ definition: ZoneDefinition, report: @escaping @Sendable (String) -> Void = { _ in }) {
         networks = NetworkStore(store)
+        self.report = report
         self.definition = definition
     }
 
@@ -58,7 +61,7 @@ struct ZoneLinks {
     /// anything can come from the zone.
     private func connect(_ attachment: NetworkAttachment, _ sides: borrowing Sides) throws(ZoneError) {
         let network = try networks.find(attachment.name)
-        let bridge = try NetworkBridge(networks).ensure(network, sides.links)
+        let bridge = try NetworkBridge(networks, report: report).ensure(network, sides.links)
         do throws(SystemError) {
             try pair(attachment, bridge: bridge, mtu: network.mtu, addresses: attachment.ipAddresses, sides)
             guard let link = try sides.inside.link(attachment.link) else {
@@ -98,6 +101,7 @@ struct ZoneLinks {
             }
             try sides.inside.bringUp(link.index)
         }
+        try NetworkClient(networks.zones, definition, attachment).start(sides.namespace)
     }
 
     private func connect(
@@ -116,6 +120,7 @@ struct ZoneLinks {
             }
             try sides.inside.bringUp(link.index)
         }
+        try NetworkClient(networks.zones, definition, attachment).start(sides.namespace)
     }
 
     private func pair(
@@ -134,10 +139,39 @@ struct ZoneLinks {
             try sides.links.makePair(own, other, in: sides.namespace, bridge: bridge, mtu: mtu)
         }
         guard let port = try sides.links.link(own.name) else { throw SystemError("look at link", own.name, .noDevice) }
-        try sides.links.guardPort(port.index, PortGuard(mac: mac, addresses: addresses))
+        try sides.links.guardPort(port.index, PortGuard(mac: mac, addresses: addresses ?? [], open: addresses == nil ? [.v4, .v6] : []))
         if attachment.inRate != nil || attachment.outRate != nil {
             try sides.links.limit(
                 port.index, toPort: attachment.inRate, fromPort: attachment.outRate, brake: folders.brake(attachment))
+        }
+    }
+
+    // MARK: Machines
+
+    /// Connects a machine's network card: the same segment, the same guard, the same name as a container's. The descriptor is
+    /// handed to QEMU; the link goes with its last copy.
+    func tap(_ attachment: NetworkAttachment) throws(ZoneError) -> Descriptor {
+        let attempt = "connect machine \(zone) to network \(attachment.name)"
+        let network = try networks.find(attachment.name)
+        let links = try attempting(attempt) { () throws(SystemError) in try Links() }
+        let bridge = try NetworkBridge(networks, report: report).ensure(network, links)
+        return try attempting(attempt) { () throws(SystemError) in
+            guard let mac = MACAddress(attachment.mac) else { throw SystemError("connect", attachment.mac, .invalid) }
+            let name = folders.link(attachment)
+            // Of a former run, which somebody holds.
+            try links.remove(name)
+            let tap = try Links.makeTap(name, hasHeader: true)
+            guard let port = try links.link(name) else { throw SystemError("look at link", name, .noDevice) }
+            try links.guardPort(port.index, PortGuard(mac: mac, addresses: attachment.ipAddresses))
+            if let mtu = network.mtu { try links.setMTU(port.index, UInt32(clamping: mtu)) }
+            try links.join(port.index, bridge: bridge)
+            if attachment.inRate != nil || attachment.outRate != nil {
+                try links.limit(
+                    port.index, toPort: attachment.inRate, fromPort: attachment.outRate, brake: folders.brake(attachment))
+            }
+            try links.bringUp(port.index)
+            try NetworkNames(folders).add(zone, attachment)
+            return tap
         }
     }
 
@@ -189,17 +223,26 @@ struct ZoneLinks {
                 // The host's end goes with it.
                 try sides.inside.remove(attachment.link)
             }
-            if attachment.isOfZones { NetworkNames(folders).remove(zone, attachment.name) }
+            end(attachment)
             if attachment.outRate != nil { try? sides.links.remove(folders.brake(attachment)) }
         }
         try route(sides)
+    }
+
+    /// What the zone has beside a link.
+    private func end(_ attachment: NetworkAttachment) {
+        if attachment.isOfZones {
+            NetworkNames(folders).remove(zone, attachment.name)
+        } else {
+            NetworkClient(networks.zones, definition, attachment).stop()
+        }
     }
 
     /// Takes back what a zone that has ended had beside its links. These go by themselves, and nobody waits for that.
     func forget() {
         ZonePorts.withdraw(definition.ports, of: definition, folders)
         for attachment in definition.networks {
-            if attachment.isOfZones { NetworkNames(folders).remove(zone, attachment.name) }
+            end(attachment)
             // It is no end of the link, and stays.
             if attachment.outRate != nil { try? Links().remove(folders.brake(attachment)) }
         }

@@ -119,7 +119,7 @@ struct ZoneStarter: Sendable {
         }
         return Prepared(
             plan: plan, groups: groups, record: record, volatile: volatile, handles: handles, spec: spec,
-            resources: resources, links: ZoneLinks(store, definition), ports: ports, held: held)
+            resources: resources, links: ZoneLinks(store, definition, report: report), ports: ports, held: held)
     }
 
     /// Starts the program. A signal that means "end" stops that.

@@ -62,6 +62,50 @@ struct LinksTests {
         }
     }
 
+    @Test(.enabled(if: access("/dev/net/tun", R_OK | W_OK) == 0, "there is no /dev/net/tun"))
+    func machinesAreOnTheSameSegment() throws {
+        try isolated {
+            let links = try Links()
+            let mac = try #require(MACAddress("02:00:00:00:00:01"))
+            try links.makeBridge("zb0", mac: mac)
+            let bridge = try #require(try links.link("zb0"))
+            try links.bringUp(bridge.index)
+            let own = try #require(MACAddress("02:00:00:00:00:02"))
+            let one = try Links.makeTap("zv0", hasHeader: false)
+            let other = try Links.makeTap("zv1", hasHeader: false)
+            #expect((try? Links.makeTap("zv1", hasHeader: false)) == nil)
+            for name in ["zv0", "zv1"] {
+                let port = try #require(try links.link(name))
+                #expect(port.kind == "tun")
+                try links.join(port.index, bridge: bridge.index)
+                try links.setMTU(port.index, 1400)
+                if name == "zv0" {
+                    let address = try #require(IPAddress("192.0.2.2"))
+                    // The second one takes the place of the first.
+                    try links.guardPort(port.index, PortGuard(mac: mac, addresses: []))
+                    try links.guardPort(port.index, PortGuard(mac: own, addresses: [address]))
+                }
+                try links.bringUp(port.index)
+            }
+            // Questions for the owner of 192.0.2.9: of the zone, of another station, of another address.
+            func question(_ mac: MACAddress, _ last: UInt8) -> [UInt8] {
+                [UInt8](repeating: 0xFF, count: 6) + mac.bytes + [8, 6, 0, 1, 8, 0, 6, 4, 0, 1] + mac.bytes
+                    + [192, 0, 2, last, 0, 0, 0, 0, 0, 0, 192, 0, 2, 9] + [UInt8](repeating: last, count: 18)
+            }
+            let stranger = try #require(MACAddress("02:00:00:00:00:03"))
+            let frames = [question(stranger, 2), question(own, 3), question(own, 2)]
+            for frame in frames { try #require(write(one.raw, frame, frame.count) == frame.count) }
+            var seen: [[UInt8]] = []
+            var buffer = [UInt8](repeating: 0, count: 2000)
+            while try waitReadable(other.raw, milliseconds: seen.contains(frames[2]) ? 50 : 2000) {
+                let count = read(other.raw, &buffer, buffer.count)
+                try #require(count > 0)
+                seen.append(Array(buffer.prefix(count)))
+            }
+            #expect(seen.contains(frames[2]) && !seen.contains(frames[0]) && !seen.contains(frames[1]))
+        }
+    }
+
     @Test func errorsAreTheKernels() throws {
         try isolated {
             let links = try Links()
@@ -78,6 +122,7 @@ struct LinksTests {
                 try links.makeBridge("a-name-that-is-longer-than-the-kernel-takes", mac: mac)
             }
             #expect(long != nil && (try? links.all().count) != nil)
+            #expect(throws: SystemError.self) { _ = try Links.makeTap("a-name-that-is-too-long", hasHeader: true) }
             let address = try #require(IPAddress("192.0.2.1"))
             #expect(
                 error { () throws(SystemError) in try links.addAddress(address, length: 24, to: 4711) }?.errno

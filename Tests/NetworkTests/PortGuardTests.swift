@@ -16,8 +16,11 @@ struct PortGuardTests {
     private static let none6 = [UInt8](repeating: 0, count: 16)
     private static let other6 = IPAddress("fd00::3")?.bytes ?? []
 
-    private func port(_ addresses: [IPAddress]? = ["10.64.0.2", "fd00::2"].compactMap { IPAddress($0) }) throws -> PortGuard {
-        PortGuard(mac: try #require(MACAddress(PortGuardTests.mac)), addresses: addresses)
+    private func port(
+        _ addresses: [IPAddress] = ["10.64.0.2", "fd00::2"].compactMap { IPAddress($0) },
+        open: Set<IPAddress.Family> = []
+    ) throws -> PortGuard {
+        PortGuard(mac: try #require(MACAddress(PortGuardTests.mac)), addresses: addresses, open: open)
     }
 
     /// Whether a frame passes.
@@ -167,7 +170,7 @@ struct PortGuardTests {
     }
 
     @Test func whereOthersGiveAddressesTheStationIsVerified() throws {
-        let port = try port(nil)
+        let port = try port([], open: [.v4, .v6])
         #expect(try passes(four(from: [192, 0, 2, 7]), port))
         #expect(try passes(six(from: PortGuardTests.other6), port))
         #expect(try passes(arp([192, 0, 2, 7]), port))

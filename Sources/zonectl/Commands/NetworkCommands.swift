@@ -100,7 +100,10 @@ enum NetworkInspectCommand {
         let store = NetworkStore(context.folders)
         let users = try store.users()
         let (views, status) = try NetworkNames.forEach(arguments.operands) { (name) throws(ZoneError) in
-            NetworkView(try store.find(name), context.folders, users)
+            let network = try store.find(name)
+            var view = NetworkView(network, context.folders, users)
+            view.obstacles = store.obstacles(network)
+            return view
         }
         try Output.json(views)
         return status
@@ -193,6 +196,8 @@ struct NetworkView: JSONRecord {
     var vlan: Int64?
     var labels: [String: String] = [:]
     var zones: [String] = []
+    /// What rules of somebody else's do to it; `inspect` looks.
+    var obstacles: [String] = []
 
     init() {}
 
@@ -222,5 +227,6 @@ struct NetworkView: JSONRecord {
         try visitor.field("vlan", &vlan)
         try visitor.required("labels", &labels)
         try visitor.required("zones", &zones)
+        try visitor.field("obstacles", &obstacles)
     }
 }
