@@ -39,7 +39,7 @@ public struct FilterWatch: ~Copyable {
         var count = 0
         // Also where there was more than room for (ENOBUFS).
         repeat {
-            count = recv(raw, &buffer, buffer.count, CInt(MSG_DONTWAIT) | CInt(MSG_TRUNC))
+            count = recv(raw, &buffer, buffer.count, 0x60 /* MSG_DONTWAIT | MSG_TRUNC */)
         } while count > 0 || count < 0 && errno == ENOBUFS
     }
 }

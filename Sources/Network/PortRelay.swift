@@ -191,7 +191,7 @@ public struct PortRelay: ~Copyable {
             sessions[session]?.usedAt = MonotonicClock.milliseconds
             guard let socket = sessions[session]?.socket else { continue }
             // One that is lost is lost, as anywhere on the way.
-            _ = send(socket, scratch, count, CInt(MSG_NOSIGNAL))
+            _ = send(socket, scratch, count, 0x4000 /* MSG_NOSIGNAL */)
         }
     }
 
@@ -222,7 +222,7 @@ public struct PortRelay: ~Copyable {
             _ = session.client.withUnsafeBytes { bytes in
                 bytes.baseAddress.map { base in
                     sendto(
-                        listener.socket, scratch, count, CInt(MSG_NOSIGNAL),
+                        listener.socket, scratch, count, 0x4000 /* MSG_NOSIGNAL */,
                         base.assumingMemoryBound(to: sockaddr.self), socklen_t(bytes.count))
                 }
             }

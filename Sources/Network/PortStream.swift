@@ -16,7 +16,8 @@ struct PortStream: ~Copyable {
         var isShut = false
     }
 
-    static let sendFlags = CInt(MSG_NOSIGNAL) | CInt(MSG_DONTWAIT)
+    /// MSG_DONTWAIT, and with MSG_NOSIGNAL.
+    private static let (receiving, sending): (CInt, CInt) = (0x40, 0x4040)
 
     let client: Descriptor
     let zone: Descriptor
@@ -68,7 +69,7 @@ struct PortStream: ~Copyable {
             if flow.rest.isEmpty {
                 if flow.hasEnded { break }
                 let count = scratch.withUnsafeMutableBytes { bytes in
-                    bytes.baseAddress.map { recv(source, $0, bytes.count, CInt(MSG_DONTWAIT)) } ?? 0
+                    bytes.baseAddress.map { recv(source, $0, bytes.count, PortStream.receiving) } ?? 0
                 }
                 if count < 0 {
                     if errno == EAGAIN || errno == EINTR { break }
@@ -81,7 +82,7 @@ struct PortStream: ~Copyable {
                 flow.rest = scratch[..<count]
             }
             let sent = flow.rest.withUnsafeBytes { bytes in
-                bytes.baseAddress.map { send(target, $0, bytes.count, PortStream.sendFlags) }
+                bytes.baseAddress.map { send(target, $0, bytes.count, PortStream.sending) }
                     ?? 0
             }
             if sent < 0, errno != EAGAIN, errno != EINTR { return false }

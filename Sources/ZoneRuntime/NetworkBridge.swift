@@ -86,7 +86,7 @@ struct NetworkBridge {
         let uplinks = (try? Links().defaultLinks()) ?? []
         let found =
             ForeignRules.ofHost()?.obstacles(of: bridge, own: folders.filterTable, uplinks: uplinks) ?? []
-        return found.map { "\($0.detail)\n  hint: \($0.hint)" }
+        return found.map { "\($0.detail); what lets it pass: \($0.hint)" }
     }
 
     /// Makes the network's VLAN a port of the bridge.

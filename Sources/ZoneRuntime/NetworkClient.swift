@@ -5,17 +5,14 @@ import Glibc
 import LinuxSystem
 import Network
 
-/// Gets a zone's address in a network that is not ours, from the DHCP there: busybox's udhcpc, in the zone's network namespace
-/// and for as long as the zone runs. For each lease it calls `zonectl network lease`, which does the rest. Addresses of IPv6
-/// the kernel finds by itself (RFC 4862).
+/// Gets a zone's address in a network that is not ours, from the DHCP there: by busybox's udhcpc in the zone's network namespace.
+/// A process of ours runs it for as long as the zone does. For each lease it calls `zonectl network lease`, which does the
+/// rest. Addresses of IPv6 the kernel finds by itself (RFC 4862).
 struct NetworkClient {
     private let store: ZoneStore
     private let definition: ZoneDefinition
     private let attachment: NetworkAttachment
     private var zone: String { definition.name }
-    private var folder: String { store.folders.volatile(zone) }
-    private var pidFile: String { "\(folder)/\(attachment.link).pid" }
-    private var script: String { "\(folder)/\(attachment.link).sh" }
 
     init(_ store: ZoneStore, _ definition: ZoneDefinition, _ attachment: NetworkAttachment) {
         self.store = store
@@ -23,39 +20,62 @@ struct NetworkClient {
         self.attachment = attachment
     }
 
+    /// Milliseconds that a start waits for an address.
+    private static let patience: Int64 = 4000
+
+    /// The file in ROOT/NAME that says which address the zone has got.
+    static func lease(_ attachment: NetworkAttachment) -> String { "\(attachment.link).lease" }
+
     /// Starts it, and waits a few seconds for a lease; without one the zone starts all the same, and it goes on to ask.
-    func start(_ namespace: borrowing Descriptor) throws(ZoneError) {
-        stop()
+    func start(
+        _ namespace: borrowing Descriptor, _ process: Int32, report: (String) -> Void
+    ) throws(ZoneError) {
         let attempt = "ask for an address of zone \(zone) in \(attachment.name)"
         do throws(SystemError) {
-            let folder = try Descriptor.open(folder, [.readOnly, .directory])
-            let words = [
-                "--root", store.folders.root, "--store", store.folders.store, "network",
-                "lease", zone, attachment.name,
-            ]
-            let line = words.map { "'" + $0.split(separator: "'", omittingEmptySubsequences: false).joined(separator: "'\\''") + "'" }
-            try folder.replaceFile(
-                "\(attachment.link).sh", Array("#!/bin/sh\nexec /proc/self/fd/4 \(line.joined(separator: " ")) \"$1\"\n".utf8), mode: 0o700)
-            let client = try udhcpc()
+            let place = store.folders.volatile(zone)
+            let folder = try Descriptor.open(place, [.readOnly, .directory])
+            try? folder.remove(NetworkClient.lease(attachment))
+            let script = "\(attachment.link).sh"
             var program = try HostProgram(
                 "nsenter",
-                ["--net=/proc/self/fd/3", "--"] + client + [
-                    "-b", "-S", "-t", "4", "-T", "1", "-A", "10", "-i", attachment.link, "-p", pidFile, "-s", script, "-x",
-                    "hostname:\(definition.hostname ?? zone)",
+                ["--net=/proc/self/fd/3", "--"] + (try udhcpc()) + [
+                    "-f", "-R", "-S", "-t", "4", "-T", "1", "-A", "10", "-i", attachment.link, "-s", "\(place)/\(script)",
+                    "-x", "hostname:\(definition.hostname ?? zone)",
                 ])
-            // Ours is executed by what is open, whatever becomes of its file.
-            let own = try Descriptor.open("/proc/self/exe", [.readOnly])
-            program.inherited = [namespace.raw, own.raw]
-            program.milliseconds = 15_000
-            let outcome = try program.run()
-            guard outcome.status == .exited(0) else { throw SystemError("udhcpc", outcome.reason, .ioError) }
+            program.inherited = [namespace.raw]
+            let first = try ProcessHandle(pid: process)
+            let kept: Set<CInt> = [namespace.raw, folder.raw, first.raw]
+            try HelperProcess.start(
+                "zonectl: address of \(zone) in \(attachment.name)", keeping: kept, dropsRights: false
+            ) {
+                // Our own program, by the process that waits for udhcpc: whatever becomes of its file.
+                guard (try? folder.replaceFile(script, Array(text(getpid()).utf8), mode: 0o700)) != nil else { return }
+                NetworkClient.run(program, "\(place)/\(script)", while: first)
+            }
+            let end = MonotonicClock.milliseconds + NetworkClient.patience
+            while (try? FileStatus.of("\(place)/\(NetworkClient.lease(attachment))")) == nil {
+                if MonotonicClock.milliseconds > end {
+                    return report("zone \(zone) has no address in \(attachment.name) yet: no DHCP server has answered there")
+                }
+                pause(milliseconds: 10)
+            }
         } catch {
             if error.errno == .noEntry, error.operation == "find program" {
                 throw ZoneError(
-                    .unsupported, "\(attempt): udhcpc is not installed", hint: "install Debian's package busybox-static or udhcpc")
+                    .unsupported, "\(attempt): udhcpc is not installed",
+                    hint: "install Debian's package busybox-static or udhcpc")
             }
             throw ZoneError(attempt, error)
         }
+    }
+
+    /// What udhcpc calls with each news.
+    private func text(_ own: pid_t) -> String {
+        let words = ["--root", store.folders.root, "--store", store.folders.store, "network", "lease", zone, attachment.name]
+        let quoted = words.map { word in
+            "'" + word.split(separator: "'", omittingEmptySubsequences: false).joined(separator: "'\\''") + "'"
+        }
+        return "#!/bin/sh\nexec /proc/\(own)/exe \(quoted.joined(separator: " ")) \"$1\"\n"
     }
 
     private func udhcpc() throws(SystemError) -> [String] {
@@ -63,22 +83,34 @@ struct NetworkClient {
         return [try HostProgram.find("busybox"), "udhcpc"]
     }
 
-    /// Ends it, where it runs.
+    /// Lets the zone go without its address there, while it goes on.
     func stop() {
-        guard let text = try? readHostFile(pidFile, limit: 32),
-            let pid = pid_t(String(decoding: text.prefix { $0 != 0x0A }, as: UTF8.self)), pid > 1
-        else { return }
-        func isOurs() -> Bool {
-            let words = (try? readHostFile("/proc/\(pid)/cmdline", limit: 1 << 16)) ?? []
-            return words.split(separator: 0).contains { $0.elementsEqual(pidFile.utf8) }
+        guard let folder = try? Descriptor.open(store.folders.volatile(zone), [.path, .directory]) else { return }
+        try? folder.remove("\(attachment.link).sh")
+        try? folder.remove(NetworkClient.lease(attachment))
+    }
+
+    /// Runs it, again where it ends, until the zone has ended or its script is gone.
+    private static func run(_ program: HostProgram, _ script: String, while first: borrowing ProcessHandle) {
+        var hasEnded = false
+        while !hasEnded, let client = try? program.start(output: 1, errors: 2) {
+            var isRunning = true
+            while isRunning, !hasEnded {
+                var poller = Poller()
+                let zone = poller.add(first.raw)
+                let own = poller.add(client.raw)
+                _ = try? poller.wait(milliseconds: 5000)
+                hasEnded = poller.isReadable(zone) || (try? FileStatus.of(script)) == nil
+                isRunning = !poller.isReadable(own)
+            }
+            if isRunning {
+                // The namespace is as long as something is in it. The lease is given back first (-R).
+                try? client.signal(SIGTERM)
+                if (try? client.waitUntilEnded(milliseconds: 500)) != true { try? client.signal(SIGKILL) }
+            }
+            _ = try? client.wait()
+            if !hasEnded { pause(milliseconds: 5000) }
         }
-        if isOurs(), let process = try? ProcessHandle(pid: pid), isOurs() {
-            // Its lease is given back, and it ends.
-            try? process.signal(SIGUSR2)
-            try? process.signal(SIGTERM)
-            if (try? process.waitUntilEnded(milliseconds: 500)) != true { try? process.signal(SIGKILL) }
-        }
-        _ = unlink(pidFile)
     }
 }
 
@@ -124,6 +156,8 @@ public struct NetworkLease: Sendable {
                 try links.setDefaultRoute(by: router, on: link.index)
             }
             guardPort(attachment, address, store, zone)
+            let folder = try Descriptor.open(folders.volatile(zone), [.readOnly, .directory])
+            try folder.replaceFile(NetworkClient.lease(attachment), Array("\(address)/\(length)\n".utf8), mode: 0o600)
             if !definition.networks.contains(where: \.isOfZones), definition.nameServers.isEmpty {
                 let lines = nameServers.filter { IPAddress($0) != nil }.map { "nameserver \($0)\n" }
                 let search = domain.flatMap { NetworkLease.isDomain($0) ? "search \($0)\n" : nil } ?? ""

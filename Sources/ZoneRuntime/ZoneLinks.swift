@@ -49,8 +49,8 @@ struct ZoneLinks {
         for attachment in attachments {
             switch attachment.kind {
             case .zones: try connect(attachment, sides)
-            case .bridge(let bridge): try connect(attachment, toBridge: bridge, sides)
-            case .macvlan(let parent): try connect(attachment, toNetworkOf: parent, sides)
+            case .bridge(let bridge): try connect(attachment, toBridge: bridge, process, sides)
+            case .macvlan(let parent): try connect(attachment, toNetworkOf: parent, process, sides)
             case nil: throw ZoneError(.invalid, "\(attempt): \"\(attachment.name)\" is not a network")
             }
         }
@@ -84,7 +84,7 @@ struct ZoneLinks {
     }
 
     private func connect(
-        _ attachment: NetworkAttachment, toBridge name: String, _ sides: borrowing Sides
+        _ attachment: NetworkAttachment, toBridge name: String, _ process: Int32, _ sides: borrowing Sides
     ) throws(ZoneError) {
         let attempt = "connect zone \(zone) to \(attachment.name)"
         let found = try attempting(attempt) { () throws(SystemError) in try sides.links.link(name) }
@@ -101,11 +101,12 @@ struct ZoneLinks {
             }
             try sides.inside.bringUp(link.index)
         }
-        try NetworkClient(networks.zones, definition, attachment).start(sides.namespace)
+        try NetworkClient(networks.zones, definition, attachment).start(
+            sides.namespace, process, report: report)
     }
 
     private func connect(
-        _ attachment: NetworkAttachment, toNetworkOf name: String, _ sides: borrowing Sides
+        _ attachment: NetworkAttachment, toNetworkOf name: String, _ process: Int32, _ sides: borrowing Sides
     ) throws(ZoneError) {
         let attempt = "connect zone \(zone) to \(attachment.name)"
         let found = try attempting(attempt) { () throws(SystemError) in try sides.links.link(name) }
@@ -120,7 +121,8 @@ struct ZoneLinks {
             }
             try sides.inside.bringUp(link.index)
         }
-        try NetworkClient(networks.zones, definition, attachment).start(sides.namespace)
+        try NetworkClient(networks.zones, definition, attachment).start(
+            sides.namespace, process, report: report)
     }
 
     private func pair(
@@ -223,26 +225,21 @@ struct ZoneLinks {
                 // The host's end goes with it.
                 try sides.inside.remove(attachment.link)
             }
-            end(attachment)
+            if attachment.isOfZones {
+                NetworkNames(folders).remove(zone, attachment.name)
+            } else {
+                NetworkClient(networks.zones, definition, attachment).stop()
+            }
             if attachment.outRate != nil { try? sides.links.remove(folders.brake(attachment)) }
         }
         try route(sides)
-    }
-
-    /// What the zone has beside a link.
-    private func end(_ attachment: NetworkAttachment) {
-        if attachment.isOfZones {
-            NetworkNames(folders).remove(zone, attachment.name)
-        } else {
-            NetworkClient(networks.zones, definition, attachment).stop()
-        }
     }
 
     /// Takes back what a zone that has ended had beside its links. These go by themselves, and nobody waits for that.
     func forget() {
         ZonePorts.withdraw(definition.ports, of: definition, folders)
         for attachment in definition.networks {
-            end(attachment)
+            if attachment.isOfZones { NetworkNames(folders).remove(zone, attachment.name) }
             // It is no end of the link, and stays.
             if attachment.outRate != nil { try? Links().remove(folders.brake(attachment)) }
         }

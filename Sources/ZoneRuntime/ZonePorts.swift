@@ -238,41 +238,13 @@ struct ZonePorts {
             }
         }
         let kept = relay.numbers
-        // There is no other thread. The child of the child is nobody's to wait for.
-        let pid = zn_fork()
-        if pid == 0 {
-            if zn_fork() != 0 { _exit(0) }
-            ZonePorts.settle("zonectl: ports of \(zone)", keeping: kept)
-            relay.serve()
-            _exit(0)
+        do throws(SystemError) {
+            var served: PortRelay? = consume relay
+            try HelperProcess.start("zonectl: ports of \(zone)", keeping: kept, dropsRights: true) {
+                served.take()?.serve()
+            }
+        } catch {
+            throw ZoneError(attempt, error)
         }
-        _ = try attempting(attempt) { () throws(SystemError) in try check(pid, "fork") }
-        _ = waitpid(pid, nil, 0)
-    }
-
-    /// Leaves everything behind but the sockets, rights first.
-    private static func settle(_ name: String, keeping kept: Set<CInt>) {
-        SignalMask.unblockAll()
-        _ = zn_setsid()
-        _ = zn_chdir("/")
-        let null = zn_openat(AT_FDCWD, "/dev/null", O_RDWR, 0)
-        for number in CInt(0)...2 where null >= 0 { _ = zn_dup3(null, number, 0) }
-        var first: CInt = 3
-        for number in kept.sorted() where number >= 3 {
-            if number > first { _ = zn_close_range(UInt32(first), UInt32(number - 1), 0) }
-            first = number + 1
-        }
-        _ = zn_close_range(UInt32(first), UInt32.max, 0)
-        zn_hide_arguments(name)
-        var (soft, hard) = (UInt64(0), UInt64(0))
-        // RLIMIT_NOFILE
-        if zn_getrlimit(7, &soft, &hard) >= 0 { _ = zn_setrlimit(7, hard, hard) }
-        // 65534: nobody. Where that is refused it cannot be helped, as in an ordinary user's own namespace.
-        _ = zn_setgroups(0, [])
-        _ = zn_setresgid(65534)
-        _ = zn_setresuid(65534)
-        // PR_SET_NO_NEW_PRIVS, PR_SET_DUMPABLE
-        _ = zn_prctl(38, 1, 0, 0, 0)
-        _ = zn_prctl(4, 0, 0, 0, 0)
     }
 }

@@ -1,0 +1,56 @@
+// SPDX-License-Identifier: Apache-2.0
+// SPDX-FileCopyrightText: ZoneRuntime authors
+
+import CLinux
+import Glibc
+import LinuxSystem
+
+/// A process of our own beside a zone, which nobody waits for and which ends with the zone by itself.
+enum HelperProcess {
+    /// Forks twice, and runs `body` in the second child, which has left everything of the caller's behind but these descriptors.
+    /// `dropsRights`: it needs none of root's.
+    static func start(
+        _ name: String, keeping kept: Set<CInt>, dropsRights: Bool, _ body: () -> Void
+    ) throws(SystemError) {
+        // There is no other thread: the child is a whole process. Its child is nobody's to wait for.
+        let pid = zn_fork()
+        if pid == 0 {
+            if zn_fork() != 0 { _exit(0) }
+            detach(name, kept)
+            if dropsRights { dropRights() }
+            body()
+            _exit(0)
+        }
+        try check(pid, "fork")
+        _ = waitpid(pid, nil, 0)
+    }
+
+    private static func detach(_ name: String, _ kept: Set<CInt>) {
+        SignalMask.unblockAll()
+        _ = zn_setsid()
+        _ = zn_chdir("/")
+        let null = zn_openat(AT_FDCWD, "/dev/null", O_RDWR, 0)
+        for number in CInt(0)...2 where null >= 0 { _ = zn_dup3(null, number, 0) }
+        var first: CInt = 3
+        for number in kept.sorted() where number >= 3 {
+            if number > first { _ = zn_close_range(UInt32(first), UInt32(number - 1), 0) }
+            first = number + 1
+        }
+        _ = zn_close_range(UInt32(first), UInt32.max, 0)
+        // The words of the command may hold passwords.
+        zn_hide_arguments(name)
+        var (soft, hard) = (UInt64(0), UInt64(0))
+        // RLIMIT_NOFILE
+        if zn_getrlimit(7, &soft, &hard) >= 0 { _ = zn_setrlimit(7, hard, hard) }
+    }
+
+    /// 65534: nobody. Where that is refused it cannot be helped.
+    private static func dropRights() {
+        _ = zn_setgroups(0, [])
+        _ = zn_setresgid(65534)
+        _ = zn_setresuid(65534)
+        // PR_SET_NO_NEW_PRIVS, PR_SET_DUMPABLE
+        _ = zn_prctl(38, 1, 0, 0, 0)
+        _ = zn_prctl(4, 0, 0, 0, 0)
+    }
+}
