@@ -73,6 +73,8 @@ struct NetworkBridge {
         try loadFilter()
         try extend(network, to: index, links)
         if !network.isInternal { try forward(network) }
+        // Zones are no routers.
+        try? Descriptor.open("/proc/sys/net/ipv6/conf/\(name)/accept_ra", [.writeOnly]).writeOnce("0", "accept_ra")
         try attempting(attempt) { () throws(SystemError) in try links.bringUp(index) }
         try startNames(network, on: name)
         try rejoin(network, to: index, links)
@@ -156,11 +158,23 @@ struct NetworkBridge {
             (.v6, "/proc/sys/net/ipv6/conf/all/forwarding"),
         ] where network.ranges.contains(where: { $0.base.family == family }) {
             guard let now = try? readHostFile(path, limit: 16), now.first != UInt8(ascii: "1") else { continue }
+            if family == .v6 { keepAdvertisements() }
             do throws(SystemError) { try Descriptor.open(path, [.writeOnly]).writeOnce("1", path) } catch {
                 throw ZoneError(
                     .notPermitted, "network \(network.name): forwarding is off, and cannot be switched on: \(error)",
                     hint: "sysctl -w \(family == .v4 ? "net.ipv4.ip_forward=1" : "net.ipv6.conf.all.forwarding=1")")
             }
+        }
+    }
+
+    /// A host that passes on IPv6 no longer listens to routers itself, and would lose the default route that it has from
+    /// them: unless it is told that it does both (`accept_ra`, ip-sysctl).
+    private func keepAdvertisements() {
+        let folder = "/proc/sys/net/ipv6/conf"
+        for link in (try? Descriptor.open(folder, [.readOnly, .directory]).entries()) ?? [] where link != "all" {
+            let path = "\(folder)/\(link)/accept_ra"
+            guard let now = try? readHostFile(path, limit: 16), now.first == UInt8(ascii: "1") else { continue }
+            try? Descriptor.open(path, [.writeOnly]).writeOnce("2", path)
         }
     }
 

@@ -214,6 +214,8 @@ public struct ZoneArchive: Sendable {
         definition.name = name
         // Addresses are given out here.
         definition.networks = definition.networks.map(\.anew)
+        // Not held while everything is read: that may take long.
+        try NetworkStore(store).provided(for: definition)?.unlock()
         try NetworkLeases(store).lease(&definition)
         let own = try store.ownFiles(definition, claim)
         try unpack(document.zone, from: reader, into: own.folder)

@@ -141,10 +141,22 @@ struct ZoneLinks {
             try sides.links.makePair(own, other, in: sides.namespace, bridge: bridge, mtu: mtu)
         }
         guard let port = try sides.links.link(own.name) else { throw SystemError("look at link", own.name, .noDevice) }
-        try sides.links.guardPort(port.index, PortGuard(mac: mac, addresses: addresses ?? [], open: addresses == nil ? [.v4, .v6] : []))
+        try guardPort(sides.links, port.index, PortGuard(mac: mac, addresses: addresses ?? [], open: addresses == nil ? [.v4, .v6] : []))
         if attachment.inRate != nil || attachment.outRate != nil {
             try sides.links.limit(
                 port.index, toPort: attachment.inRate, fromPort: attachment.outRate, brake: folders.brake(attachment))
+        }
+    }
+
+    private func guardPort(
+        _ links: borrowing Links, _ index: Int32, _ guardian: PortGuard
+    ) throws(SystemError) {
+        do throws(SystemError) { try links.guardPort(index, guardian) } catch {
+            guard [.notSupported, .noEntry].contains(error.errno) else { throw error }
+            throw SystemError(
+                error.operation,
+                "\(error.subject): the kernel cannot guard against spoofed addresses (modules sch_ingress and cls_bpf)",
+                .notSupported)
         }
     }
 
@@ -164,7 +176,7 @@ struct ZoneLinks {
             try links.remove(name)
             let tap = try Links.makeTap(name, hasHeader: true)
             guard let port = try links.link(name) else { throw SystemError("look at link", name, .noDevice) }
-            try links.guardPort(port.index, PortGuard(mac: mac, addresses: attachment.ipAddresses))
+            try guardPort(links, port.index, PortGuard(mac: mac, addresses: attachment.ipAddresses))
             if let mtu = network.mtu { try links.setMTU(port.index, UInt32(clamping: mtu)) }
             try links.join(port.index, bridge: bridge)
             if attachment.inRate != nil || attachment.outRate != nil {

@@ -118,8 +118,9 @@ struct ZoneNetworks {
         let folder = try store.openVolatile(name)
         let process = try attempting("hold zone \(name)") { () throws(SystemError) in try ProcessHandle(pid: pid) }
         // Whoever makes the packet filter's table anew looks for that.
-        if var record = try store.record(of: name), record.isConnected != !next.networks.isEmpty {
+        if var record = try store.record(of: name) {
             record.isConnected = !next.networks.isEmpty
+            record.ports = next.ports.map(\.text)
             try store.write(record, in: folder)
         }
         let (before, after) = (ZonePorts(store, former), ZonePorts(store, next))

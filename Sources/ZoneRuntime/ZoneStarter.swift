@@ -203,6 +203,7 @@ struct ZoneStarter: Sendable {
         record.isChecked = circumstances.isDetached && HealthPolicy.of(definition, image) != nil
         record.command = spec.process?.args ?? []
         record.isConnected = !definition.networks.isEmpty
+        record.ports = definition.ports.map(\.text)
         return record
     }
 

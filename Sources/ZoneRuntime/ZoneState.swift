@@ -50,6 +50,8 @@ public struct ZoneRecord: JSONRecord, Sendable, Equatable {
     public var checkpoint: String?
     /// Whether it is in networks of zones: something is to be taken back when it has ended.
     public var isConnected = false
+    /// What it publishes, for who lists zones.
+    public var ports: [String] = []
 
     public init() {}
 
@@ -78,6 +80,7 @@ public struct ZoneRecord: JSONRecord, Sendable, Equatable {
         try visitor.field("poststop", &hasStopHooks)
         try visitor.field("checkpoint", &checkpoint)
         try visitor.field("connected", &isConnected)
+        try visitor.field("ports", &ports)
     }
 }
 

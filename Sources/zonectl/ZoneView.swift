@@ -23,6 +23,8 @@ struct ZoneView: JSONRecord {
     var command: [String] = []
     var started: Timestamp?
     var finished: Timestamp?
+    /// As `localhost:8080->80/tcp`.
+    var ports: [String] = []
     var restarts: Int64?
     var health: HealthRecord?
     var exitCode: Int32?
@@ -54,6 +56,7 @@ struct ZoneView: JSONRecord {
         try visitor.required("command", &command)
         try visitor.field("started", &started)
         try visitor.field("finished", &finished)
+        try visitor.field("ports", &ports)
         try visitor.field("restarts", &restarts)
         try visitor.field("health", &health)
         try visitor.field("exitCode", &exitCode)
@@ -86,6 +89,7 @@ struct ZoneView: JSONRecord {
         created = Timestamp(record.created)
         started = record.started.map { Timestamp($0) }
         if case .stopped = entry.state { finished = record.finished.map { Timestamp($0) } }
+        if pid != 0 { ports = record.ports }
         if record.isDetached { restarts = record.restarts }
     }
 

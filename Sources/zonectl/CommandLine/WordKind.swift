@@ -70,7 +70,7 @@ extension Option {
         switch name {
         // Folders of the zone's.
         case "workdir", "cwd": return .text
-        case "network": return .zoneNetworks
+        case "network", "disconnect": return .zoneNetworks
         case "ulimit": return .words(ResourceLimits.shortNames.map { $0 + "=" })
         case "security-opt":
             return .words(["seccomp=", "seccomp=unconfined", "no-new-privileges", "no-new-privileges=false"])

@@ -38,7 +38,10 @@ enum ListCommand {
             rows.reserveCapacity(found.count)
             // A view has room for a whole configuration: a thousand at once are megabytes to be mapped.
             for entry in found where isWanted(entry) { rows.append(row(ZoneView(entry, store))) }
-            try Output.table(["NAME", "STATUS", "PID", "IMAGE", "CREATED", "COMMAND"], rows)
+            // Where no zone publishes any, there is nothing to show.
+            let titles = ["NAME", "STATUS", "PID", "IMAGE", "CREATED", "COMMAND", "PORTS"]
+            let hasPorts = rows.contains { $0[6] != "-" }
+            try Output.table(hasPorts ? titles : Array(titles.dropLast()), hasPorts ? rows : rows.map { $0.dropLast() })
         }
         return 0
     }
@@ -48,6 +51,7 @@ enum ListCommand {
             view.name, view.statusText, view.pid == 0 ? "-" : String(view.pid), view.image,
             view.created.seconds.map { Age.text(since: $0) } ?? "-",
             view.command.joined(separator: " ").shortened(to: 40),
+            view.ports.isEmpty ? "-" : view.ports.joined(separator: ", "),
         ]
     }
 
