@@ -33,6 +33,7 @@ images: build
 	@$(ZONECTL) --root $(ROOT) --store $(STORE) image import .build/images/busybox
 
 run: images
+	@scripts/need-packages run
 	@scripts/show-first-zone $(ZONECTL) $(ROOT) $(STORE)
 
 # --- Test ------------------------------------------------------------------------------------------------------------
@@ -77,6 +78,7 @@ bench: build
 	@ZONECTL=$(CURDIR)/$(ZONECTL) Tests/Benchmarks/bench.py
 	@ZONECTL=$(CURDIR)/$(ZONECTL) Tests/Benchmarks/detached.py
 	@ZONECTL=$(CURDIR)/$(ZONECTL) Tests/Benchmarks/images.py
+	@ZONECTL=$(CURDIR)/$(ZONECTL) Tests/Benchmarks/network.py
 	@ZONECTL=$(CURDIR)/$(ZONECTL) Tests/Benchmarks/storage.py
 
 # Zones under random use, MINUTES long; SEED=N for the commands of an earlier run.

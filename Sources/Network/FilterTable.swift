@@ -82,7 +82,8 @@ public struct FilterTable: Sendable, Equatable {
             "fib daddr type local jump publish", "}",
             // Of the host's own programs. Its loopback leads nowhere else: there a relay answers.
             "chain output {", "type nat hook output priority -100; policy accept;",
-            "ip daddr 127.0.0.0/8 return", "ip6 daddr ::1 return", "fib daddr type local jump publish", "}", "chain postrouting {", "type nat hook postrouting priority srcnat; policy accept;",
+            "ip daddr 127.0.0.0/8 return", "ip6 daddr ::1 return", "fib daddr type local jump publish", "}",
+            "chain postrouting {", "type nat hook postrouting priority srcnat; policy accept;",
         ]
         for network in networks {
             let bridge = "\"\(network.bridge)\""

@@ -182,7 +182,9 @@ public struct PortRelay: ~Copyable {
             var size = socklen_t(MemoryLayout<sockaddr_storage>.size)
             let count = withUnsafeMutablePointer(to: &name) { pointer in
                 pointer.withMemoryRebound(to: sockaddr.self, capacity: 1) { address in
-                    scratch.withUnsafeMutableBytes { recvfrom(listener.socket, $0.baseAddress, $0.count, 0, address, &size) }
+                    scratch.withUnsafeMutableBytes {
+                        recvfrom(listener.socket, $0.baseAddress, $0.count, 0, address, &size)
+                    }
                 }
             }
             if count < 0 { return }
@@ -198,7 +200,9 @@ public struct PortRelay: ~Copyable {
     private mutating func session(_ tag: UInt64, _ listener: Listener, _ client: [UInt8]) -> UInt64? {
         let key = withUnsafeBytes(of: tag) { Array($0) } + client
         if let found = clients[key] { return found }
-        if sessions.count >= PortRelay.mostSessions, let oldest = sessions.min(by: { $0.value.usedAt < $1.value.usedAt }) {
+        if sessions.count >= PortRelay.mostSessions,
+            let oldest = sessions.min(by: { $0.value.usedAt < $1.value.usedAt })
+        {
             forget(oldest.key)
         }
         let target = listener.target
@@ -290,7 +294,8 @@ public enum PortRequest: Sendable, Equatable {
         let words = text.split(separator: " ").map(String.init)
         switch words.first {
         case "add" where words.count == 5:
-            guard let address = IPAddress(words[3]), let port = UInt16(words[4]), ["tcp", "udp"].contains(words[2]) else {
+            guard let address = IPAddress(words[3]), let port = UInt16(words[4]), ["tcp", "udp"].contains(words[2])
+            else {
                 return nil
             }
             let transport: FilterField.Transport = words[2] == "tcp" ? .tcp : .udp

@@ -110,7 +110,7 @@ struct ForeignRules {
             let insert = "\(chain.family == "ip6" ? "ip6tables" : "iptables") -I DOCKER-USER"
             let ways = uplinks.isEmpty ? ["! -o docker0"] : uplinks.map { "-o \($0)" }
             let out = ways.map { "\(insert) -i \(bridge) \($0) -j ACCEPT" }
-            return ([ "\(insert) -o \(bridge) -j ACCEPT" ] + out).joined(separator: "; ")
+            return (["\(insert) -o \(bridge) -j ACCEPT"] + out).joined(separator: "; ")
         }
         func insert(_ key: String) -> String {
             "nft insert rule \(chain.family) \(chain.table) \(chain.name) \(key) \(bridge) accept"

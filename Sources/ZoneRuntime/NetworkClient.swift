@@ -39,7 +39,8 @@ struct NetworkClient {
             var program = try HostProgram(
                 "nsenter",
                 ["--net=/proc/self/fd/3", "--"] + (try udhcpc()) + [
-                    "-f", "-R", "-S", "-t", "4", "-T", "1", "-A", "10", "-i", attachment.link, "-s", "\(place)/\(script)",
+                    "-f", "-R", "-S", "-t", "4", "-T", "1", "-A", "10", "-i", attachment.link, "-s",
+                    "\(place)/\(script)",
                     "-x", "hostname:\(definition.hostname ?? zone)",
                 ])
             program.inherited = [namespace.raw]
@@ -55,7 +56,8 @@ struct NetworkClient {
             let end = MonotonicClock.milliseconds + NetworkClient.patience
             while (try? FileStatus.of("\(place)/\(NetworkClient.lease(attachment))")) == nil {
                 if MonotonicClock.milliseconds > end {
-                    return report("zone \(zone) has no address in \(attachment.name) yet: no DHCP server has answered there")
+                    return report(
+                        "zone \(zone) has no address in \(attachment.name) yet: no DHCP server has answered there")
                 }
                 pause(milliseconds: 10)
             }
@@ -71,7 +73,9 @@ struct NetworkClient {
 
     /// What udhcpc calls with each news.
     private func text(_ own: pid_t) -> String {
-        let words = ["--root", store.folders.root, "--store", store.folders.store, "network", "lease", zone, attachment.name]
+        let words = [
+            "--root", store.folders.root, "--store", store.folders.store, "network", "lease", zone, attachment.name,
+        ]
         let quoted = words.map { word in
             "'" + word.split(separator: "'", omittingEmptySubsequences: false).joined(separator: "'\\''") + "'"
         }
@@ -172,7 +176,8 @@ public struct NetworkLease: Sendable {
     private func guardPort(_ attachment: NetworkAttachment, _ address: IPAddress, _ store: ZoneStore, _ zone: String) {
         guard case .bridge = attachment.kind, let mac = MACAddress(attachment.mac),
             let keeper = (try? store.record(of: zone))??.keeper, keeper.isAlive,
-            let host = try? Descriptor.open("/proc/\(keeper.pid)/ns/net", [.readOnly]), let links = try? Links(of: host),
+            let host = try? Descriptor.open("/proc/\(keeper.pid)/ns/net", [.readOnly]),
+            let links = try? Links(of: host),
             let port = (try? links.link(store.folders.link(attachment))) ?? nil
         else { return }
         try? links.guardPort(port.index, PortGuard(mac: mac, addresses: [address], open: [.v6]))
@@ -182,7 +187,8 @@ public struct NetworkLease: Sendable {
     private static func isDomain(_ text: String) -> Bool {
         (1...253).contains(text.utf8.count)
             && text.utf8.allSatisfy { byte in
-                (0x30...0x39).contains(byte) || (0x61...0x7A).contains(byte | 0x20) || [0x2D, 0x2E, 0x5F].contains(byte)
+                (0x30...0x39).contains(byte) || (0x61...0x7A).contains(byte | 0x20)
+                    || [0x2D, 0x2E, 0x5F].contains(byte)
             }
     }
 }

@@ -31,7 +31,8 @@ struct NetworkLeases {
             var attachment = definition.networks[index]
             let had = former.first { $0.name == attachment.name }
             let isKept = attachment.addresses == had?.addresses && attachment.mac == had?.mac
-            attachment.isChosen = isKept ? had?.isChosen ?? false : !attachment.addresses.isEmpty || !attachment.mac.isEmpty
+            attachment.isChosen =
+                isKept ? had?.isChosen ?? false : !attachment.addresses.isEmpty || !attachment.mac.isEmpty
             if attachment.isOfZones {
                 let network = try networks.find(attachment.name)
                 try lease(&attachment, network, definition.name, had)
@@ -130,7 +131,8 @@ struct NetworkLeases {
         let holder = try holder(mac.description, leases)
         if holder == zone { return }
         throw ZoneError(
-            .exists, "--mac \(mac): zone \(holder) of network \(network.name) has that address", hint: "choose another one")
+            .exists, "--mac \(mac): zone \(holder) of network \(network.name) has that address",
+            hint: "choose another one")
     }
 
     private func takeAny(

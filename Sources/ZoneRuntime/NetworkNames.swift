@@ -35,7 +35,8 @@ struct NetworkNames {
                 "setpriv",
                 [
                     "--no-new-privs", "--inh-caps=-all", "--bounding-set=-all,+net_bind_service,+setgid", "--",
-                    try HostProgram.find("dnsmasq"), "--conf-file=/dev/null", "--pid-file=\(place)/\(NetworkNames.pidFile)", "--user=root",
+                    try HostProgram.find("dnsmasq"), "--conf-file=/dev/null",
+                    "--pid-file=\(place)/\(NetworkNames.pidFile)", "--user=root",
                     "--bind-interfaces", "--interface=\(bridge)", "--except-interface=lo", "--no-hosts",
                     "--hostsdir=\(place)/\(NetworkNames.hosts)", "--domain=\(network.name)",
                     // The second: names without a dot, whatever is asked about them.

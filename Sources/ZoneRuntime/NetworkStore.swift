@@ -121,11 +121,13 @@ public struct NetworkStore: Sendable {
     /// Makes a network. Returns what it became.
     @discardableResult
     public func create(_ name: String, _ wish: Wish = Wish()) throws(ZoneError) -> NetworkRecord {
-        guard ZoneName.isValid(name), ZoneDefinition.Network(rawValue: name) == nil, !["bridge", "macvlan"].contains(name)
+        guard ZoneName.isValid(name), ZoneDefinition.Network(rawValue: name) == nil,
+            !["bridge", "macvlan"].contains(name)
         else {
             throw ZoneError(
                 .invalid, "network name \"\(name)\" is not valid",
-                hint: "use 1 to 63 letters, digits, '_', '.' or '-', beginning with a letter or digit; not none, host, zone, bridge or macvlan"
+                hint:
+                    "use 1 to 63 letters, digits, '_', '.' or '-', beginning with a letter or digit; not none, host, zone, bridge or macvlan"
             )
         }
         if Rootless.isInside {

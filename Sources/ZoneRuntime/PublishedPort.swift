@@ -38,7 +38,8 @@ public struct PublishedPort: JSONRecord, Sendable, Equatable {
             .invalid, "--publish \"\(text)\" is not [[ADDRESS:]HOST:]ZONE[/udp]",
             hint: "such as 8080:80, 0.0.0.0:8080:80, [::]:8080:80, 53:53/udp, 7000-7009:7000-7009")
         let halves = text.split(separator: "/", omittingEmptySubsequences: false)
-        guard halves.count <= 2, let transport = Transport(rawValue: halves.count == 2 ? String(halves[1]) : "tcp") else {
+        guard halves.count <= 2, let transport = Transport(rawValue: halves.count == 2 ? String(halves[1]) : "tcp")
+        else {
             throw fault
         }
         self.transport = transport
@@ -52,7 +53,9 @@ public struct PublishedPort: JSONRecord, Sendable, Equatable {
         }
         var parts = rest.split(separator: ":", omittingEmptySubsequences: false)
         if address == nil, parts.count == 3 { address = String(parts.removeFirst()) }
-        guard (1...2).contains(parts.count), let zone = parts.popLast().flatMap(PublishedPort.range) else { throw fault }
+        guard (1...2).contains(parts.count), let zone = parts.popLast().flatMap(PublishedPort.range) else {
+            throw fault
+        }
         zonePort = zone.first
         count = zone.count
         // None, or an empty one: any.

@@ -14,7 +14,9 @@ public enum ApplyOutcome: Sendable, Equatable {
 
 extension ZoneLifecycle {
     /// Members that change while a zone runs: through its groups, or as what its keeper reads when it matters.
-    private static let liveMembers = ["resources", "labels", "restart", "stopSignal", "stopTimeout", "networks", "ports"]
+    private static let liveMembers = [
+        "resources", "labels", "restart", "stopSignal", "stopTimeout", "networks", "ports",
+    ]
 
     /// Makes a zone what its definition says: one that is not there is made, one that is stopped is changed for its next
     /// start, what can change in a running zone is changed. What cannot is an error, unless it may be restarted

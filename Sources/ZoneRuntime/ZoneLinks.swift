@@ -91,7 +91,8 @@ struct ZoneLinks {
         guard let bridge = found, bridge.kind == "bridge" else {
             throw ZoneError(
                 .notFound, "\(attempt): the host has no bridge \(name)",
-                hint: found == nil ? "'ip link show type bridge' lists them" : "\(name) is another kind of link: macvlan:\(name)")
+                hint: found == nil
+                    ? "'ip link show type bridge' lists them" : "\(name) is another kind of link: macvlan:\(name)")
         }
         try attempting(attempt) { () throws(SystemError) in
             // Addresses are its own DHCP's matter.
@@ -141,7 +142,9 @@ struct ZoneLinks {
             try sides.links.makePair(own, other, in: sides.namespace, bridge: bridge, mtu: mtu)
         }
         guard let port = try sides.links.link(own.name) else { throw SystemError("look at link", own.name, .noDevice) }
-        try guardPort(sides.links, port.index, PortGuard(mac: mac, addresses: addresses ?? [], open: addresses == nil ? [.v4, .v6] : []))
+        try guardPort(
+            sides.links, port.index,
+            PortGuard(mac: mac, addresses: addresses ?? [], open: addresses == nil ? [.v4, .v6] : []))
         if attachment.inRate != nil || attachment.outRate != nil {
             try sides.links.limit(
                 port.index, toPort: attachment.inRate, fromPort: attachment.outRate, brake: folders.brake(attachment))
@@ -181,7 +184,8 @@ struct ZoneLinks {
             try links.join(port.index, bridge: bridge)
             if attachment.inRate != nil || attachment.outRate != nil {
                 try links.limit(
-                    port.index, toPort: attachment.inRate, fromPort: attachment.outRate, brake: folders.brake(attachment))
+                    port.index, toPort: attachment.inRate, fromPort: attachment.outRate,
+                    brake: folders.brake(attachment))
             }
             try links.bringUp(port.index)
             try NetworkNames(folders).add(zone, attachment)

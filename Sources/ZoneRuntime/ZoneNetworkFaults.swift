@@ -10,7 +10,8 @@ extension ZoneDefinition {
         if network == .zone {
             guard let networkZone, ZoneName.isValid(networkZone), networkZone != name else {
                 throw DefinitionFault(
-                    "networkZone", "\"\(networkZone ?? "")\" is not the name of another zone", hint: "whose network is shared")
+                    "networkZone", "\"\(networkZone ?? "")\" is not the name of another zone",
+                    hint: "whose network is shared")
             }
         } else if networkZone != nil {
             throw DefinitionFault("networkZone", "goes with \"network\": \"zone\"")
@@ -47,7 +48,8 @@ extension ZoneDefinition {
                 guard let rate else { continue }
                 if !(BitRate.least...BitRate.most).contains(rate) {
                     throw DefinitionFault(
-                        place + [.name(name)], "\(rate) is not a rate from \(BitRate.least) to \(BitRate.most) bits per second")
+                        place + [.name(name)],
+                        "\(rate) is not a rate from \(BitRate.least) to \(BitRate.most) bits per second")
                 }
                 if case .macvlan = attachment.kind {
                     throw DefinitionFault(

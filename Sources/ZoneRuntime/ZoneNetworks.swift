@@ -86,7 +86,8 @@ struct ZoneNetworks {
 
     /// Under the zone's lock. `next` is given the addresses that it lacks, and written. All of it happens, or nothing.
     func change(
-        _ former: ZoneDefinition, to next: inout ZoneDefinition, _ entry: ZoneStore.Entry, in persistent: borrowing Descriptor
+        _ former: ZoneDefinition, to next: inout ZoneDefinition, _ entry: ZoneStore.Entry,
+        in persistent: borrowing Descriptor
     ) throws(ZoneError) {
         if former.networks == next.networks, former.ports == next.ports { return }
         let leases = NetworkLeases(store)
@@ -144,7 +145,8 @@ struct ZoneNetworks {
     private func writeFiles(_ definition: ZoneDefinition) throws(ZoneError) {
         let gateways = try NetworkStore(store).gateways(of: definition)
         try attempting("write the zone's network files") { () throws(SystemError) in
-            let folder = try Descriptor.open(store.folders.persistent(definition.name), [.readOnly, .directory, .noFollow])
+            let folder = try Descriptor.open(
+                store.folders.persistent(definition.name), [.readOnly, .directory, .noFollow])
             try NetworkFiles.write(
                 in: folder, hostname: definition.hostname ?? definition.name, definition, gateways: gateways)
         }

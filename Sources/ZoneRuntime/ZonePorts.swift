@@ -111,7 +111,9 @@ struct ZonePorts {
     // MARK: Serving
 
     /// Begins to serve ports of a zone whose first process is there. `held` become the relay's.
-    func serve(_ held: consuming Held, process: borrowing ProcessHandle, in folder: borrowing Descriptor) throws(ZoneError) {
+    func serve(_ held: consuming Held, process: borrowing ProcessHandle, in folder: borrowing Descriptor)
+        throws(ZoneError)
+    {
         if held.isEmpty { return }
         let singles = held.singles
         if !tell(held, in: folder) { try start(held, process, in: folder) }
@@ -227,7 +229,8 @@ struct ZonePorts {
         }
         let path = "/proc/self/fd/\(folder.raw)/\(ZonePorts.socket)"
         var relay = try attempting(attempt) { () throws(SystemError) in
-            let control = Descriptor(owning: try check(zn_unix_listen(path, AttachServer.type), "listen", ZonePorts.socket))
+            let control = Descriptor(
+                owning: try check(zn_unix_listen(path, AttachServer.type), "listen", ZonePorts.socket))
             return try PortRelay(process: try Descriptor.duplicate(of: process.raw), control: control)
         }
         for (index, single) in held.singles.enumerated() {

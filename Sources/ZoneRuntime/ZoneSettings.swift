@@ -72,7 +72,8 @@ public struct ZoneSettings: Sendable {
         try ZoneNetworks(store).change(former, to: &connected, entry, in: claim.persistent)
         (definition.networks, definition.ports) = (connected.networks, connected.ports)
         do throws(ZoneError) {
-            try StorageChange(store).replace(connected, by: definition, entry, claim) { (definition) throws(ZoneError) in
+            try StorageChange(store).replace(connected, by: definition, entry, claim) {
+                (definition) throws(ZoneError) in
                 try replace(
                     connected, by: definition, naming: change.limits, isForced: change.isForced, entry,
                     in: claim.persistent)

@@ -173,7 +173,8 @@ struct ZoneStarter: Sendable {
         let entry = store.entry(try store.find(other).name)
         guard let process = entry.state.process, process.isAlive else {
             throw ZoneError(
-                .wrongState, "zone \(definition.name) shares the network of zone \(other), which is \(entry.state.word)",
+                .wrongState,
+                "zone \(definition.name) shares the network of zone \(other), which is \(entry.state.word)",
                 hint: "start that first: 'zonectl start \(other)'")
         }
         var namespace = Spec.Namespace(.network)

@@ -34,12 +34,13 @@ class Engine:
     run_errors = (127, 126)
     exec_errors = (127, 126)
 
-    def __init__(self, runtime, layout, archive):
+    def __init__(self, runtime, layout, archive, lab=None):
+        """Without a lab of somebody else's it has one of its own."""
         self.runtime = str(runtime)
         self.layout, self.archive = layout, archive
         # All control groups of all zones stand below one that no other run has.
         self.group = f"zone-engines-{uuid.uuid4().hex[:8]}"
-        self.lab = Lab(self.name, hide_unified=os.environ.get("HIDE_UNIFIED") == "1")
+        self.lab = lab or Lab(self.name, hide_unified=os.environ.get("HIDE_UNIFIED") == "1")
         self.path = self.lab.path
         self._count = 0
 
@@ -318,7 +319,7 @@ class Podman(CommandLine):
 
     def client(self, *words):
         folder = self.lab.folder
-        places = {"root": "data", "runroot": "run", "tmpdir": "state", "network-config-dir": "networks"}
+        places = {"root": "containers", "runroot": "run", "tmpdir": "state", "network-config-dir": "networks"}
         options = [f"--{option}={folder / place}" for option, place in places.items()]
         return ("env", f"CONTAINERS_CONF={self.configuration}", "podman", *options, "--runtime=zonectl", *words)
 

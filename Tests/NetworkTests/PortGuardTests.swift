@@ -46,7 +46,8 @@ struct PortGuardTests {
     // MARK: Frames
 
     private func frame(
-        _ type: UInt16, _ payload: [UInt8], from mac: String = PortGuardTests.mac, to target: String = "02:00:00:00:00:09"
+        _ type: UInt16, _ payload: [UInt8], from mac: String = PortGuardTests.mac,
+        to target: String = "02:00:00:00:00:09"
     ) throws -> [UInt8] {
         let (from, to) = (try #require(MACAddress(mac)), try #require(MACAddress(target)))
         return to.bytes + from.bytes + [UInt8(type >> 8), UInt8(type & 0xFF)] + payload

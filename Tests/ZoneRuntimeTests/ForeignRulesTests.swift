@@ -13,7 +13,8 @@ struct ForeignRulesTests {
     }
 
     private func chain(
-        _ name: String, hook: String = "forward", policy: String = "accept", table: String = "filter", family: String = "ip"
+        _ name: String, hook: String = "forward", policy: String = "accept", table: String = "filter",
+        family: String = "ip"
     ) -> String {
         "{\"chain\": {\"family\": \"\(family)\", \"table\": \"\(table)\", \"name\": \"\(name)\", \"handle\": 1, "
             + "\"type\": \"filter\", \"hook\": \"\(hook)\", \"prio\": 0, \"policy\": \"\(policy)\"}}"
@@ -40,13 +41,16 @@ struct ForeignRulesTests {
             let last = rule("FORWARD", "{\"counter\": {\"packets\": 1, \"bytes\": 2}}, {\"\(verdict)\": null}")
             #expect(try obstacles(chain("FORWARD"), last).count == 1)
         }
-        let some = "{\"match\": {\"op\": \"==\", \"left\": {\"meta\": {\"key\": \"iifname\"}}, \"right\": \"eth9\"}}, {\"drop\": null}"
+        let some =
+            "{\"match\": {\"op\": \"==\", \"left\": {\"meta\": {\"key\": \"iifname\"}}, \"right\": \"eth9\"}}, {\"drop\": null}"
         #expect(try obstacles(chain("FORWARD"), rule("FORWARD", some)).isEmpty)
     }
 
     @Test func dockersChainForUsersIsNamed() throws {
         let found = try obstacles(chain("FORWARD", policy: "drop"), rule("DOCKER-USER", "{\"return\": null}"))
-        #expect(found.first?.hint == "iptables -I DOCKER-USER -o zone0 -j ACCEPT; iptables -I DOCKER-USER -i zone0 -o eth0 -j ACCEPT")
+        #expect(
+            found.first?.hint
+                == "iptables -I DOCKER-USER -o zone0 -j ACCEPT; iptables -I DOCKER-USER -i zone0 -o eth0 -j ACCEPT")
     }
 
     @Test func whoKnowsTheBridgeIsNoObstacle() throws {

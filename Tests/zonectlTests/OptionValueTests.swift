@@ -83,7 +83,8 @@ import ZoneRuntime
     }
 
     @Test(arguments: [
-        ["--network", "none", "-p", "80:80"], ["--network", "host", "-p", "80:80"], ["--network", "none", "--ip", "10.1.0.7"],
+        ["--network", "none", "-p", "80:80"], ["--network", "host", "-p", "80:80"],
+        ["--network", "none", "--ip", "10.1.0.7"],
         ["--network", "web", "--ip", "10.1.0"], ["--network", "web", "--mac", "01:00:00:00:00:00"],
         ["--network", "web", "-p", "80:80", "-p", "127.0.0.1:80:81"], ["--network", "web", "--network-in", "1"],
         ["--network", "web,colour=red"], ["--network", "bridge:br0", "--ip", "10.1.0.7"],

@@ -187,6 +187,9 @@ enum Manual {
         page.item(ManualText.bold("ZONECTL_ROOT"), "Folder of volatile state, unless --root is given.")
         page.item(ManualText.bold("ZONECTL_STORE"), "Folder of images and zones, unless --store is given.")
         page.item(
+            ManualText.bold("ZONECTL_NETWORK"),
+            "The network of a zone that is made without --network, instead of zone0.")
+        page.item(
             ManualText.bold("XDG_RUNTIME_DIR") + ", " + ManualText.bold("XDG_DATA_HOME"),
             "Where the folders of ordinary users are, see FILES.")
     }

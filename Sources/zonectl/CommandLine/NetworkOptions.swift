@@ -38,12 +38,14 @@ enum NetworkOptions {
             guard !definition.networks.isEmpty else { throw needsNetwork("--mac \(text)") }
             definition.networks[0].mac = text
         }
+        let rates = (try rate(arguments, inRate), try rate(arguments, outRate))
         for index in definition.networks.indices {
-            if let rate = try arguments.value(inRate).map({ (text) throws(ZoneError) in try rate(text, "--network-in") }) {
-                definition.networks[index].inRate = definition.networks[index].inRate ?? rate.positive
+            // What is said of one network alone goes first.
+            if let all = rates.0?.positive, definition.networks[index].inRate == nil {
+                definition.networks[index].inRate = all
             }
-            if let rate = try arguments.value(outRate).map({ (text) throws(ZoneError) in try rate(text, "--network-out") }) {
-                definition.networks[index].outRate = definition.networks[index].outRate ?? rate.positive
+            if let all = rates.1?.positive, definition.networks[index].outRate == nil {
+                definition.networks[index].outRate = all
             }
         }
         for text in arguments.list(publish) { definition.ports.append(try PublishedPort(text)) }
@@ -64,15 +66,16 @@ enum NetworkOptions {
         try choose(arguments.list(network), &joined)
         if joined.network != .none {
             throw ZoneError(
-                .invalid, "set: --network \(arguments.list(network).joined(separator: " ")) takes effect only when a zone is made",
+                .invalid,
+                "set: --network \(arguments.list(network).joined(separator: " ")) takes effect only when a zone is made",
                 hint: "a zone with a network of its own can be connected to networks of zones, bridges and links")
         }
         change.connects = joined.networks
         change.disconnects = arguments.list(disconnect)
         for text in arguments.list(publish) { change.publishes.append(try PublishedPort(text)) }
         for text in arguments.list(unpublish) { change.unpublishes.append(try PublishedPort(text)) }
-        change.inRate = try arguments.value(inRate).map { (text) throws(ZoneError) in try rate(text, "--network-in") }
-        change.outRate = try arguments.value(outRate).map { (text) throws(ZoneError) in try rate(text, "--network-out") }
+        change.inRate = try rate(arguments, inRate)
+        change.outRate = try rate(arguments, outRate)
         return change
     }
 
@@ -98,7 +101,8 @@ enum NetworkOptions {
             guard attachment.kind != nil, name != "zone" else {
                 throw ZoneError(
                     .invalid, "--network \"\(name)\" is not a network",
-                    hint: "there is none, host, zone:NAME, bridge:LINK, macvlan:LINK and what 'zonectl network ls' lists")
+                    hint:
+                        "there is none, host, zone:NAME, bridge:LINK, macvlan:LINK and what 'zonectl network ls' lists")
             }
             guard !definition.networks.contains(where: { $0.name == name }) else {
                 throw ZoneError(.invalid, "--network \(name) is given twice")
@@ -131,7 +135,13 @@ enum NetworkOptions {
     }
 
     private static func needsNetwork(_ option: String) -> ZoneError {
-        ZoneError(.invalid, "\(option) goes with a network of zones", hint: "such as --network \(NetworkStore.standard)")
+        ZoneError(
+            .invalid, "\(option) goes with a network of zones", hint: "such as --network \(NetworkStore.standard)")
+    }
+
+    private static func rate(_ arguments: Arguments, _ option: Option) throws(ZoneError) -> Int64? {
+        guard let text = arguments.value(option) else { return nil }
+        return try rate(text, "--\(option.name)")
     }
 
     /// Bits per second.

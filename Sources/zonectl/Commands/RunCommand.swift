@@ -50,7 +50,8 @@ enum RunCommand {
             interactive, terminal, remove, name, hostname, environment, environmentFile, workingDirectory, user, volume,
             mount, tmpfs, readOnly, addCapability, dropCapability, security, limit, sysctl, device, usesInit,
             entrypoint, label, logDriver, logOption, proc, storage,
-        ] + NetworkOptions.forRun + ResourceOptions.all + SupervisionOptions.all + SystemOptions.all + PullOptions.forRun
+        ] + NetworkOptions.forRun + ResourceOptions.all + SupervisionOptions.all + SystemOptions.all
+        + PullOptions.forRun
 
     static let command = Command(
         names: ["run"], group: .run, operands: "IMAGE [COMMAND [ARGUMENT…]]",
