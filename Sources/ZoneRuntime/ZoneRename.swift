@@ -27,7 +27,11 @@ extension ZoneLifecycle {
         let record = try store.record(of: old)
         if let record { try store.removeGroups(record) }
         try move(old, to: new, LastRun(record, store.folders.volatile(old)))
-        if let definition = try store.definition(of: new) { NetworkLeases(store).rename(definition.networks, to: new) }
+        if let definition = try store.definition(of: new), !definition.networks.isEmpty {
+            NetworkLeases(store).rename(definition.networks, to: new)
+            // Where its keeper was killed, its last run's name is still known.
+            for network in definition.networks { NetworkNames(store.folders).remove(old, network.name) }
+        }
         drop(claim)
         EventLog(store.folders).record(.rename, zone: new, ["from": old])
     }

@@ -222,7 +222,7 @@ class Street:
             shut = {what: pool.submit(ask) for what, ask in self.shut().items()}
         stopped = [what for what, one in passing.items() if not one.result()]
         leaking = [what for what, one in shut.items() if one.result()]
-        assert (stopped, leaking) == ([], []), self.must("nft", "list", "ruleset")
+        assert not stopped and not leaking, f"does not pass: {stopped}; passes: {leaking}\n{self.must('nft', 'list', 'ruleset')}"
 
     def remedy(self):
         """The commands that zonectl advises."""

@@ -156,6 +156,9 @@ def soak(folder, options):
     try:
         run.run(options.workers)
         run.finish()
+        # With ZONECTL_NETWORK=zone0, in a network namespace of one's own, zones have had a network.
+        for network in driver.must("network", "ls", "-q").split():
+            driver.must("network", "rm", network)
     finally:
         # Keepers end a moment after their zones.
         until(lambda: not leaks.find(), seconds=10, step=0.2)
