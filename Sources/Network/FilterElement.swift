@@ -51,6 +51,13 @@ public struct FilterElement: Hashable, Sendable, CustomStringConvertible {
 
     public let container: Container
     public let key: [FilterField]
+    /// Where one element at most can be.
+    public struct Place: Hashable, Sendable {
+        let container: Container
+        let key: [FilterField]
+    }
+
+    public var place: Place { Place(container: container, key: key) }
     /// Of a map.
     public let value: [FilterField]
 

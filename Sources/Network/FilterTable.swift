@@ -61,13 +61,14 @@ public struct FilterTable: Sendable, Equatable {
             // What a port does not give its bridge it must not give anybody.
             "chain ports {", "type filter hook prerouting priority raw; policy accept;",
             "iifname \"\(FilterTable.linkPrefix)*\" drop", "}",
-            "chain input {", "type filter hook input priority filter; policy accept;",
+            "chain input {", "type filter hook input priority filter; policy accept;", "iifname != @bridges accept",
+            "ct state established,related accept",
             // Another network's end is none of a zone's business; nor is a host that nothing is to get out by.
             "iifname @bridges ip daddr @gateways4 iifname . ip daddr != @own4 drop",
             "iifname @bridges ip6 daddr @gateways6 iifname . ip6 daddr != @own6 drop",
             "iifname @inside meta l4proto { icmp, ipv6-icmp } accept",
             "iifname @inside meta l4proto { tcp, udp } th dport 53 accept",
-            "iifname @inside ct state established,related accept", "iifname @inside drop", "}",
+            "iifname @inside drop", "}",
             "chain publish {",
         ]
         for (protocols, version) in [("ip", 4), ("ip6", 6)] {

@@ -245,6 +245,21 @@ public struct Links: ~Copyable {
         try socket.request(message, "join bridge", "link \(index)")
     }
 
+    /// Lets a bridge send what has come by a port back by the same port.
+    public func setHairpin(_ index: Int32) throws(SystemError) {
+        var message = try NetlinkMessage(CInt(RTM_NEWLINK), flags: NLM_F_ACK)
+        var header = ifinfomsg()
+        header.ifi_index = index
+        message.append(header)
+        try message.nest(IFLA_LINKINFO) { (message) throws(SystemError) in
+            message.put(IFLA_INFO_SLAVE_KIND, "bridge")
+            try message.nest(IFLA_INFO_SLAVE_DATA) { (message) throws(SystemError) in
+                message.put(IFLA_BRPORT_MODE, UInt8(1))
+            }
+        }
+        try socket.request(message, "set hairpin", "link \(index)")
+    }
+
     /// Removes a link, and with it its addresses and routes; succeeds where there is none of the name.
     public func remove(_ name: String) throws(SystemError) {
         var message = try NetlinkMessage(CInt(RTM_DELLINK), flags: NLM_F_ACK)

@@ -53,6 +53,29 @@ public struct PacketFilter: ~Copyable {
         return true
     }
 
+    /// Whether an element is there with the same value: what another one has put in its place is none of ours.
+    public func holds(_ table: String, _ element: FilterElement) throws(SystemError) -> Bool {
+        let type = CInt(NFT_MSG_GETSETELEM.rawValue)
+        let message = try PacketFilter.elements(table, element.container, [element], type, flags: 0, hasValues: false)
+        var value: [UInt8]?
+        do throws(SystemError) {
+            try socket.exchange(
+                message, "look at the packet filter", "table \(table)", family: MemoryLayout<nfgenmsg>.size
+            ) { reply in
+                let list = reply.attribute(NFTA_SET_ELEM_LIST_ELEMENTS.rawValue)
+                let found = list.flatMap { NetlinkReply.attribute(UInt16(NFTA_LIST_ELEM.rawValue), in: $0) }
+                let data = found.flatMap { NetlinkReply.attribute(UInt16(NFTA_SET_ELEM_DATA.rawValue), in: $0) }
+                value = data.flatMap { NetlinkReply.attribute(UInt16(NFTA_DATA_VALUE.rawValue), in: $0) }.map {
+                    Array($0)
+                }
+            }
+        } catch {
+            if error.errno == .noEntry { return false }
+            throw error
+        }
+        return value == element.value.flatMap(\.bytes)
+    }
+
     /// NFNL_MSG_BATCH_BEGIN and its end; what lies between is one transaction.
     private static func boundary(_ type: CInt) throws(SystemError) -> NetlinkMessage {
         var message = try NetlinkMessage(type)
@@ -63,7 +86,8 @@ public struct PacketFilter: ~Copyable {
     }
 
     private static func elements(
-        _ table: String, _ container: FilterElement.Container, _ elements: [FilterElement], _ type: CInt, flags: CInt
+        _ table: String, _ container: FilterElement.Container, _ elements: [FilterElement], _ type: CInt, flags: CInt,
+        hasValues: Bool = true
     ) throws(SystemError) -> NetlinkMessage {
         var message = try NetlinkMessage(CInt(NFNL_SUBSYS_NFTABLES) << 8 | type, flags: flags | NLM_F_ACK)
         message.append(nfgenmsg(nfgen_family: PacketFilter.family, version: 0, res_id: 0))
@@ -73,7 +97,7 @@ public struct PacketFilter: ~Copyable {
             for element in elements {
                 try message.nest(NFTA_LIST_ELEM.rawValue) { (message) throws(SystemError) in
                     try put(element.key, as: NFTA_SET_ELEM_KEY.rawValue, into: &message)
-                    if element.value.isEmpty { return }
+                    if element.value.isEmpty || !hasValues { return }
                     try put(element.value, as: NFTA_SET_ELEM_DATA.rawValue, into: &message)
                 }
             }

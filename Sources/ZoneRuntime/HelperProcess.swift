@@ -25,6 +25,29 @@ enum HelperProcess {
         _ = waitpid(pid, nil, 0)
     }
 
+    /// Runs a program, again where it ends, as long as a process lives and `isWanted` says so.
+    static func attend(_ program: HostProgram, while first: borrowing ProcessHandle, _ isWanted: () -> Bool) {
+        var hasEnded = false
+        while !hasEnded, let child = try? program.start(output: 1, errors: 2) {
+            var isRunning = true
+            while isRunning, !hasEnded {
+                var poller = Poller()
+                let zone = poller.add(first.raw)
+                let own = poller.add(child.raw)
+                _ = try? poller.wait(milliseconds: 5000)
+                hasEnded = poller.isReadable(zone) || !isWanted()
+                isRunning = !poller.isReadable(own)
+            }
+            if isRunning {
+                // The namespace that it is in is as long as something is in it.
+                try? child.signal(SIGTERM)
+                if (try? child.waitUntilEnded(milliseconds: 500)) != true { try? child.signal(SIGKILL) }
+            }
+            _ = try? child.wait()
+            if !hasEnded { pause(milliseconds: 5000) }
+        }
+    }
+
     private static func detach(_ name: String, _ kept: Set<CInt>) {
         SignalMask.unblockAll()
         _ = zn_setsid()

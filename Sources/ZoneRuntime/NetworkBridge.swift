@@ -190,10 +190,10 @@ struct NetworkBridge {
             one.isInternal = network.isInternal
             filtered.append(one)
         }
-        var keys: Set<[FilterField]> = []
+        var places: Set<FilterElement.Place> = []
         let elements = try networks.connected().flatMap { ZonePorts.elements($0) }.filter { element in
             // Of two that want one port, as while both try to start, one has it.
-            keys.insert(element.key).inserted
+            places.insert(element.place).inserted
         }
         let table = FilterTable(name: folders.filterTable, networks: filtered)
         do throws(SystemError) {

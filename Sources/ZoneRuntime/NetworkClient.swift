@@ -51,7 +51,8 @@ struct NetworkClient {
             ) {
                 // Our own program, by the process that waits for udhcpc: whatever becomes of its file.
                 guard (try? folder.replaceFile(script, Array(text(getpid()).utf8), mode: 0o700)) != nil else { return }
-                NetworkClient.run(program, "\(place)/\(script)", while: first)
+                // It gives its lease back when it ends (-R).
+                HelperProcess.attend(program, while: first) { (try? FileStatus.of("\(place)/\(script)")) != nil }
             }
             let end = MonotonicClock.milliseconds + NetworkClient.patience
             while (try? FileStatus.of("\(place)/\(NetworkClient.lease(attachment))")) == nil {
@@ -92,29 +93,6 @@ struct NetworkClient {
         guard let folder = try? Descriptor.open(store.folders.volatile(zone), [.path, .directory]) else { return }
         try? folder.remove("\(attachment.link).sh")
         try? folder.remove(NetworkClient.lease(attachment))
-    }
-
-    /// Runs it, again where it ends, until the zone has ended or its script is gone.
-    private static func run(_ program: HostProgram, _ script: String, while first: borrowing ProcessHandle) {
-        var hasEnded = false
-        while !hasEnded, let client = try? program.start(output: 1, errors: 2) {
-            var isRunning = true
-            while isRunning, !hasEnded {
-                var poller = Poller()
-                let zone = poller.add(first.raw)
-                let own = poller.add(client.raw)
-                _ = try? poller.wait(milliseconds: 5000)
-                hasEnded = poller.isReadable(zone) || (try? FileStatus.of(script)) == nil
-                isRunning = !poller.isReadable(own)
-            }
-            if isRunning {
-                // The namespace is as long as something is in it. The lease is given back first (-R).
-                try? client.signal(SIGTERM)
-                if (try? client.waitUntilEnded(milliseconds: 500)) != true { try? client.signal(SIGKILL) }
-            }
-            _ = try? client.wait()
-            if !hasEnded { pause(milliseconds: 5000) }
-        }
     }
 }
 

@@ -24,9 +24,24 @@ struct NetworkLeases {
     // MARK: Giving out
 
     /// Gives a zone that is being made, or changed, what it has not yet: in each network an address of each subnet, a MAC
-    /// address, and a name for its link. `former`: what it had before, which is not asked for anew. Undoes nothing on failure;
-    /// what was taken is given back with the zone.
+    /// address, and a name for its link. `former`: what it had before, which is not asked for anew. All of it, or nothing.
     func lease(_ definition: inout ZoneDefinition, former: [NetworkAttachment] = []) throws(ZoneError) {
+        var taken: [Taken] = []
+        do throws(ZoneError) { try lease(&definition, former, &taken) } catch {
+            for one in taken { try? open(one.network).remove(one.name) }
+            throw error
+        }
+    }
+
+    /// A file that was made.
+    private struct Taken {
+        let network: String
+        let name: String
+    }
+
+    private func lease(
+        _ definition: inout ZoneDefinition, _ former: [NetworkAttachment], _ taken: inout [Taken]
+    ) throws(ZoneError) {
         for index in definition.networks.indices {
             var attachment = definition.networks[index]
             let had = former.first { $0.name == attachment.name }
@@ -35,7 +50,7 @@ struct NetworkLeases {
                 isKept ? had?.isChosen ?? false : !attachment.addresses.isEmpty || !attachment.mac.isEmpty
             if attachment.isOfZones {
                 let network = try networks.find(attachment.name)
-                try lease(&attachment, network, definition.name, had)
+                try lease(&attachment, network, definition.name, had, &taken)
             } else if attachment.mac.isEmpty {
                 attachment.mac = had?.mac ?? MACAddress().description
             }
@@ -51,7 +66,8 @@ struct NetworkLeases {
     }
 
     private func lease(
-        _ attachment: inout NetworkAttachment, _ network: NetworkRecord, _ zone: String, _ had: NetworkAttachment?
+        _ attachment: inout NetworkAttachment, _ network: NetworkRecord, _ zone: String, _ had: NetworkAttachment?,
+        _ taken: inout [Taken]
     ) throws(ZoneError) {
         let leases = try attempting("look at the addresses of network \(network.name)") { () throws(SystemError) in
             try open(network.name)
@@ -61,23 +77,24 @@ struct NetworkLeases {
         var given: [IPAddress] = []
         for range in network.ranges {
             if let wish = wishes.first(where: { range.contains($0) }) {
-                try takeWish(wish, network, zone, leases)
+                try takeWish(wish, network, zone, leases, &taken)
                 given.append(wish)
                 number = number ?? range.number(of: wish)
                 continue
             }
-            if wishes.isEmpty, let kept = had?.ipAddresses.first(where: { range.isHost($0) }) {
+            if let kept = had?.ipAddresses.first(where: { range.isHost($0) }) {
                 given.append(kept)
                 continue
             }
             let address = try takeAny(range, network, zone, leases, near: number)
+            taken.append(Taken(network: network.name, name: address.description))
             given.append(address)
             number = number ?? range.number(of: address)
         }
         attachment.addresses = given.map(\.description)
         let own = given.first.flatMap { MACAddress(local: MACAddress.own + $0.bytes.suffix(4)) }?.description ?? ""
-        if attachment.mac.isEmpty { attachment.mac = had.flatMap { wishes.isEmpty ? $0.mac : nil } ?? own }
-        if attachment.mac != own { try takeMAC(attachment.mac, network, zone, leases) }
+        if attachment.mac.isEmpty { attachment.mac = had?.ipAddresses == given ? had?.mac ?? own : own }
+        if attachment.mac != own { try takeMAC(attachment.mac, network, zone, leases, &taken) }
     }
 
     /// The addresses that somebody wants, which must be some that a zone can have.
@@ -105,9 +122,12 @@ struct NetworkLeases {
     }
 
     private func takeWish(
-        _ address: IPAddress, _ network: NetworkRecord, _ zone: String, _ leases: borrowing Descriptor
+        _ address: IPAddress, _ network: NetworkRecord, _ zone: String, _ leases: borrowing Descriptor,
+        _ taken: inout [Taken]
     ) throws(ZoneError) {
-        if try take(address.description, zone, leases) { return }
+        if try take(address.description, zone, leases) {
+            return taken.append(Taken(network: network.name, name: address.description))
+        }
         let holder = try holder(address.description, leases)
         if holder == zone { return }
         throw ZoneError(
@@ -116,7 +136,8 @@ struct NetworkLeases {
     }
 
     private func takeMAC(
-        _ text: String, _ network: NetworkRecord, _ zone: String, _ leases: borrowing Descriptor
+        _ text: String, _ network: NetworkRecord, _ zone: String, _ leases: borrowing Descriptor,
+        _ taken: inout [Taken]
     ) throws(ZoneError) {
         guard let mac = MACAddress(text), mac.isStation else {
             throw ZoneError(
@@ -127,7 +148,9 @@ struct NetworkLeases {
                 .invalid, "--mac \(text): those that begin with 02:5a are given out by zonectl itself",
                 hint: "such as 02:00:5e:00:53:01")
         }
-        if try take(mac.description, zone, leases) { return }
+        if try take(mac.description, zone, leases) {
+            return taken.append(Taken(network: network.name, name: mac.description))
+        }
         let holder = try holder(mac.description, leases)
         if holder == zone { return }
         throw ZoneError(

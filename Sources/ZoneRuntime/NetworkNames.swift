@@ -29,20 +29,17 @@ struct NetworkNames {
         let place = place(network.name)
         do throws(SystemError) {
             _ = try Descriptor.makePath("\(place)/\(NetworkNames.hosts)", mode: 0o700)
-            // As root, whose files it reads, but without root's powers: a port below 1024 is all that it needs, and that it
-            // may change its group.
-            var program = try HostProgram(
-                "setpriv",
+            let words =
                 [
-                    "--no-new-privs", "--inh-caps=-all", "--bounding-set=-all,+net_bind_service,+setgid", "--",
-                    try HostProgram.find("dnsmasq"), "--conf-file=/dev/null",
-                    "--pid-file=\(place)/\(NetworkNames.pidFile)", "--user=root",
-                    "--bind-interfaces", "--interface=\(bridge)", "--except-interface=lo", "--no-hosts",
+                    "--pid-file=\(place)/\(NetworkNames.pidFile)", "--interface=\(bridge)", "--except-interface=lo",
+                    "--no-hosts",
                     "--hostsdir=\(place)/\(NetworkNames.hosts)", "--domain=\(network.name)",
                     // The second: names without a dot, whatever is asked about them.
                     "--local=/\(network.name)/", "--local=//", "--expand-hosts", "--domain-needed", "--bogus-priv",
                 ] + (network.isInternal ? ["--no-resolv"] : [])
-                    + network.bridgeAddresses.map { "--listen-address=\($0.address)" })
+                + network.bridgeAddresses.map { "--listen-address=\($0.address)" }
+            let confined = NetworkNames.confined(try HostProgram.find("dnsmasq"), words)
+            var program = try HostProgram(confined[0], Array(confined.dropFirst()))
             program.milliseconds = 10_000
             var outcome = try program.run()
             // One that was killed a moment ago may still be on its way out.
@@ -60,6 +57,16 @@ struct NetworkNames {
             }
             throw ZoneError("start the names of network \(network.name)", error)
         }
+    }
+
+    /// The words of a dnsmasq that runs as root, whose files it reads, but without root's powers: a port below 1024 is all that it
+    /// needs, and that it may change its group.
+    static func confined(_ program: String, _ words: [String]) -> [String] {
+        [
+            "setpriv", "--no-new-privs", "--inh-caps=-all", "--bounding-set=-all,+net_bind_service,+setgid", "--",
+            program,
+            "--conf-file=/dev/null", "--user=root", "--bind-interfaces",
+        ] + words
     }
 
     /// A group of its own: what ends with the service, or the session, that has started the first zone must not take the names
@@ -101,9 +108,12 @@ struct NetworkNames {
         try? root.remove(ZoneFolders.networksFolder, directory: true)
     }
 
-    /// Its number: that of a process whose words name our file, as the number may be another's by now.
     private func running(_ network: String) -> pid_t? {
-        let file = "\(place(network))/\(NetworkNames.pidFile)"
+        NetworkNames.process(of: "\(place(network))/\(NetworkNames.pidFile)")
+    }
+
+    /// The process whose words name a file of a number, and whose number that is.
+    static func process(of file: String) -> pid_t? {
         guard let text = try? readHostFile(file, limit: 32),
             let pid = pid_t(String(decoding: text.prefix { $0 != 0x0A }, as: UTF8.self)), pid > 1,
             let words = try? readHostFile("/proc/\(pid)/cmdline", limit: 1 << 16),

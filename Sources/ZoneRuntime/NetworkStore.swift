@@ -76,8 +76,9 @@ public struct NetworkStore: Sendable {
         }
     }
 
-    /// Where the names of a zone's networks are known: at the first of them that anything can be asked through.
+    /// Who knows the names of a zone's networks.
     func gateways(of definition: ZoneDefinition) throws(ZoneError) -> [String] {
+        if ZoneResolver.isNeeded(definition) { return [ZoneResolver.address] }
         guard let first = definition.networks.first(where: \.isOfZones) else { return [] }
         return try find(first.name).bridgeAddresses.map(\.address.description)
     }

@@ -99,7 +99,8 @@ extension ZoneLifecycle {
         next.networks = wanted.networks.map { network in
             guard let had = former.networks.first(where: { $0.name == network.name }) else { return network }
             var kept = network
-            if kept.addresses.isEmpty && kept.mac.isEmpty || kept.addresses == had.addresses && kept.mac == had.mac {
+            // Not all of them need be written down.
+            if kept.addresses.allSatisfy(had.addresses.contains), kept.mac.isEmpty || kept.mac == had.mac {
                 (kept.addresses, kept.mac, kept.isChosen) = (had.addresses, had.mac, had.isChosen)
             }
             if kept.link.isEmpty { kept.link = had.link }

@@ -55,6 +55,7 @@ struct ZoneLinks {
             }
         }
         try route(sides)
+        try ZoneResolver(networks, definition).update(sides.namespace, process, report: report)
     }
 
     /// A pair of links of which one is born in the zone, and the other as a port of the bridge, where a guard is on it before
@@ -249,6 +250,7 @@ struct ZoneLinks {
             if attachment.outRate != nil { try? sides.links.remove(folders.brake(attachment)) }
         }
         try route(sides)
+        try ZoneResolver(networks, definition).update(sides.namespace, process, report: report)
     }
 
     /// Takes back what a zone that has ended had beside its links. These go by themselves, and nobody waits for that.

@@ -136,7 +136,10 @@ struct ZonePorts {
     /// Takes elements back. What is gone already is as good; what is left the next one to need it finds.
     static func withdraw(_ ports: [PublishedPort], of definition: ZoneDefinition, _ folders: ZoneFolders) {
         let elements = ports.flatMap(\.singles).compactMap { element($0, definition) }
-        if !elements.isEmpty { try? PacketFilter().change(folders.filterTable, remove: elements) }
+        guard !elements.isEmpty, let filter = try? PacketFilter() else { return }
+        // Of one that was killed another zone may have the port by now.
+        let own = elements.filter { (try? filter.holds(folders.filterTable, $0)) == true }
+        if !own.isEmpty { try? filter.change(folders.filterTable, remove: own) }
     }
 
     private static func element(_ single: PublishedPort.Single, _ definition: ZoneDefinition) -> FilterElement? {
@@ -169,6 +172,7 @@ struct ZonePorts {
     private func publish(_ singles: [PublishedPort.Single]) throws(ZoneError) {
         let elements = singles.compactMap { ZonePorts.element($0, definition) }
         if elements.isEmpty { return }
+        try letCallItself()
         let networks = NetworkStore(store)
         let table = store.folders.filterTable
         do {
@@ -190,6 +194,17 @@ struct ZonePorts {
             }
         } catch {
             throw ZoneError("publish ports of zone \(zone)", error)
+        }
+    }
+
+    /// Where bridges ask the packet filter, too (br_netfilter, as with docker), what a zone sends to a port of its own goes back
+    /// by the port that it has come from: which a bridge does not do but where it is told to (hairpin).
+    private func letCallItself() throws(ZoneError) {
+        try attempting("publish ports of zone \(zone)") { () throws(SystemError) in
+            let links = try Links()
+            for attachment in definition.networks where attachment.isOfZones {
+                if let port = try links.link(store.folders.link(attachment)) { try links.setHairpin(port.index) }
+            }
         }
     }
 

@@ -93,8 +93,13 @@ extension ZoneStore {
         let networks = try NetworkStore(self).provided(for: definition)
         defer { networks?.unlock() }
         try NetworkLeases(self).lease(&definition)
-        try ZonePorts.choose(&definition)
-        try write(definition, in: claim.persistent)
+        do throws(ZoneError) {
+            try ZonePorts.choose(&definition)
+            try write(definition, in: claim.persistent)
+        } catch {
+            NetworkLeases(self).release(definition.networks, of: claim.name)
+            throw error
+        }
         return definition
     }
 }
