@@ -15,6 +15,10 @@ from fixture import ZoneHost
 from leaks import alive, read, until
 
 OUTSIDE = {"host": ("198.51.100.1/24", "2001:db8:5::1/64"), "peer": ("198.51.100.2/24", "2001:db8:5::2/64")}
+LOOPBACK = ("127.0.0.1", "::1")
+HOST = [address.split("/")[0] for address in OUTSIDE["host"]]
+PEER = [address.split("/")[0] for address in OUTSIDE["peer"]]
+WEB = ("httpd", "-f", "-h", "/etc")
 
 
 class Namespace:
@@ -282,3 +286,33 @@ class Server:
             except OSError:
                 pass
             made.close()
+
+
+def published(host, suffix, *ports, network="web", command=("sleep", "1000"), options=()):
+    words = [word for port in ports for word in ("-p", port)]
+    return zone(host, suffix, network, command=command, options=(*words, *options))
+
+
+def relay(host, name):
+    """The process that serves a zone's ports, `None` if there is none."""
+    for pid in filter(str.isdigit, os.listdir("/proc")):
+        if read(f"/proc/{pid}/cmdline").replace("\0", "") == f"zonectl: ports of {name}" and alive(pid):
+            return int(pid)
+    return None
+
+
+def serving(host, name):
+    """The same, once it has settled: who starts it does not wait for it."""
+    process = until(lambda: relay(host, name), seconds=5)
+    assert process and until(lambda: "NoNewPrivs:\t1" in read(f"/proc/{process}/status"), seconds=5)
+    return process
+
+
+def ports(host, name):
+    return host.inspect(name)["definition"].get("ports", [])
+
+
+def echoes(connection, text):
+    """Whether a connection to a greeting server goes on."""
+    connection.sendall(text)
+    return receive(connection, len(text)) == text
