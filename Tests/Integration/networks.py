@@ -18,6 +18,7 @@ OUTSIDE = {"host": ("198.51.100.1/24", "2001:db8:5::1/64"), "peer": ("198.51.100
 LOOPBACK = ("127.0.0.1", "::1")
 HOST = [address.split("/")[0] for address in OUTSIDE["host"]]
 PEER = [address.split("/")[0] for address in OUTSIDE["peer"]]
+BOTH = ("--subnet", "10.77.0.0/24", "--subnet", "fd00:77::/64")
 WEB = ("httpd", "-f", "-h", "/etc")
 
 

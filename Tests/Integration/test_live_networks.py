@@ -12,11 +12,10 @@ import time
 
 import pytest
 from leaks import until
-from networks import (OUTSIDE, PEER, WEB, Server, addresses, ask, call, family, host, inside, make, outside, page, reaches,
+from networks import (BOTH, OUTSIDE, PEER, WEB, Server, addresses, ask, call, family, host, inside, make, outside, page, reaches,
                       reaches_once, receive, refused, sh, zone)
 
 MAC = "02:00:5e:00:53:01"
-BOTH = ("--subnet", "10.77.0.0/24", "--subnet", "fd00:77::/64")
 
 
 def leases(host, network):

@@ -7,7 +7,7 @@ import re
 import socket
 import struct
 
-from networks import addresses, host, inside, make, reaches, sh, within, zone
+from networks import BOTH, addresses, host, inside, make, reaches, sh, within, zone
 
 ETH_P_ALL = 3
 # By which frames are known: an option of neighbour discovery that nobody has, its sum the same for every number.
