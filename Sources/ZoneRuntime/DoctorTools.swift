@@ -10,7 +10,20 @@ enum DoctorNetwork {
         [
             tables(host),
             DoctorTools.tool("network.dnsmasq", "dnsmasq", "dnsmasq-base", "names and addresses for networks", host),
-        ]
+        ] + obstacles(host)
+    }
+
+    /// What rules of others do to the networks that there are.
+    static func obstacles(_ host: DoctorHost) -> [DoctorFinding] {
+        guard host.isRoot, host.program("nft") != nil else { return [] }
+        let store = NetworkStore(host.folders)
+        return ((try? store.list()) ?? []).flatMap { network in
+            NetworkBridge(store).found(network).map { obstacle in
+                .warning(
+                    "network.rules", "network \(network.name): \(obstacle.detail)", affects: "zones of that network",
+                    fix: obstacle.hint)
+            }
+        }
     }
 
     static func tables(_ host: DoctorHost) -> DoctorFinding {

@@ -84,11 +84,13 @@ struct NetworkBridge {
 
     /// What rules of somebody else's do to a network, and how to let it pass.
     func obstacles(_ network: NetworkRecord) -> [String] {
+        found(network).map { "\($0.detail); what lets it pass: \($0.hint)" }
+    }
+
+    func found(_ network: NetworkRecord) -> [ForeignRules.Obstacle] {
         let bridge = folders.bridge(network.name)
         let uplinks = (try? Links().defaultLinks()) ?? []
-        let found =
-            ForeignRules.ofHost()?.obstacles(of: bridge, own: folders.filterTable, uplinks: uplinks) ?? []
-        return found.map { "\($0.detail); what lets it pass: \($0.hint)" }
+        return ForeignRules.ofHost()?.obstacles(of: bridge, own: folders.filterTable, uplinks: uplinks) ?? []
     }
 
     /// Makes the network's VLAN a port of the bridge.

@@ -81,12 +81,12 @@ public struct PublishedPort: JSONRecord, Sendable, Equatable {
     /// What is wrong with the values, `nil` where nothing is.
     var fault: (detail: String, hint: String?)? {
         if let address, IPAddress(address) == nil { return ("\"\(address)\" is not an address of the host's", nil) }
+        guard (1...PublishedPort.most).contains(count) else {
+            return ("\(count) is not a number of ports from 1 to \(PublishedPort.most)", nil)
+        }
         for (port, least, what) in [(hostPort, Int64(0), "the host's"), (zonePort, 1, "the zone's")]
         where !(least...65535).contains(port) || port + count - 1 > 65535 {
             return ("\(port) is not a port of \(what)", "ports are numbers from 1 to 65535")
-        }
-        guard (1...PublishedPort.most).contains(count) else {
-            return ("\(count) ports are more than \(PublishedPort.most)", "publish a network's address, or fewer ports")
         }
         return nil
     }
@@ -97,14 +97,14 @@ public struct PublishedPort: JSONRecord, Sendable, Equatable {
     /// `127.0.0.1:8080->80/tcp`, as `ls` shows it.
     public var text: String {
         let place = address.map { $0.utf8.contains(UInt8(ascii: ":")) ? "[\($0)]" : $0 } ?? "localhost"
-        func range(_ first: Int64) -> String { count == 1 ? "\(first)" : "\(first)-\(first + count - 1)" }
+        func range(_ first: Int64) -> String { count == 1 ? "\(first)" : "\(first)-\(first &+ count &- 1)" }
         return "\(place):\(range(hostPort))->\(range(zonePort))/\(transport.rawValue)"
     }
 
     /// Whether both would hold a port.
     func overlaps(_ other: PublishedPort) -> Bool {
-        guard transport == other.transport, hostPort > 0, other.hostPort > 0, hostPort < other.hostPort + other.count,
-            other.hostPort < hostPort + count
+        guard transport == other.transport, hostPort > 0, other.hostPort > 0,
+            hostPort < other.hostPort &+ other.count, other.hostPort < hostPort &+ count
         else { return false }
         return addresses.contains { own in
             other.addresses.contains { $0.family == own.family && ($0 == own || $0.isAny || own.isAny) }
@@ -135,8 +135,8 @@ public struct PublishedPort: JSONRecord, Sendable, Equatable {
         addresses.flatMap { address in
             (0..<max(0, min(count, PublishedPort.most))).map { step in
                 Single(
-                    address: address, hostPort: UInt16(clamping: hostPort + step),
-                    zonePort: UInt16(clamping: zonePort + step), transport: transport.number)
+                    address: address, hostPort: UInt16(clamping: hostPort &+ step),
+                    zonePort: UInt16(clamping: zonePort &+ step), transport: transport.number)
             }
         }
     }

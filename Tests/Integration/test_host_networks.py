@@ -157,6 +157,7 @@ def test_rules_that_drop_are_told(host, outside):  # noqa: F811
     assert "chain gate of table ip strict" in said.stderr and network["bridge"] in said.stderr
     assert not reaches_once(host, name, "198.51.100.2")
     (told,) = host.run("network", "inspect", "web").json[0]["obstacles"]
+    assert "chain gate" in host.run("doctor").stdout
     # What it says helps.
     for command in told.split("what lets it pass: ")[1].split("; "):
         host.namespace.run(*command.split())

@@ -1,6 +1,7 @@
 // SPDX-License-Identifier: Apache-2.0
 // SPDX-FileCopyrightText: ZoneRuntime authors
 
+import OCI
 import Testing
 
 @testable import ZoneRuntime
@@ -24,6 +25,20 @@ struct PublishedPortTests {
     ])
     func badTexts(_ text: String) {
         #expect(throws: ZoneError.self) { _ = try PublishedPort(text) }
+    }
+
+    @Test(arguments: [Int64.max, .min, 0, 65537, -1])
+    func valuesOfAFileAreAnError(_ number: Int64) throws {
+        for member in ["hostPort", "zonePort", "count"] where !(member == "hostPort" && number == 0) {
+            var values = ["hostPort": Int64(80), "zonePort": 80, "count": 1]
+            values[member] = number
+            let members = values.map { "\"\($0.key)\": \($0.value)" }.joined(separator: ", ")
+            let port = try PublishedPort(parsing: Array("{\(members)}".utf8))
+            #expect(port.fault != nil)
+            // Shown, compared and counted all the same.
+            #expect(!port.text.isEmpty && port.singles.count <= 8192)
+            _ = port.overlaps(try PublishedPort("1:1"))
+        }
     }
 
     @Test func whatOverlaps() throws {
