@@ -66,8 +66,12 @@ public struct FilterTable: Sendable, Equatable {
             // Another network's end is none of a zone's business; nor is a host that nothing is to get out by.
             "iifname @bridges ip daddr @gateways4 iifname . ip daddr != @own4 drop",
             "iifname @bridges ip6 daddr @gateways6 iifname . ip6 daddr != @own6 drop",
-            "iifname @inside meta l4proto { icmp, ipv6-icmp } accept",
-            "iifname @inside meta l4proto { tcp, udp } th dport 53 accept",
+            // Of an internal network: its own end alone, for names and whether it is there.
+            "iifname @inside iifname . ip daddr @own4 meta l4proto { tcp, udp } th dport 53 accept",
+            "iifname @inside iifname . ip6 daddr @own6 meta l4proto { tcp, udp } th dport 53 accept",
+            "iifname @inside iifname . ip daddr @own4 meta l4proto icmp accept",
+            "iifname @inside iifname . ip6 daddr @own6 meta l4proto ipv6-icmp accept",
+            "iifname @inside ip6 daddr { fe80::/10, ff02::/16 } meta l4proto ipv6-icmp accept",
             "iifname @inside drop", "}",
             "chain publish {",
         ]

@@ -50,6 +50,9 @@ struct PacketProgram {
     /// BPF_LD | BPF_H | BPF_IND: behind that header.
     mutating func load16(behindHeader offset: UInt32) { plain(0x48, offset) }
 
+    /// BPF_LD | BPF_B | BPF_IND
+    mutating func load8(behindHeader offset: UInt32) { plain(0x50, offset) }
+
     private mutating func plain(_ code: UInt16, _ value: UInt32) {
         parts.append(.plain(Instruction(code: code, value: value)))
     }

@@ -95,6 +95,15 @@ public struct PortGuard: Sendable, Equatable {
         program.load8(30)
         program.isEqual(127, then: "drop")
         program.load8(23)
+        // PIM, and questions about groups (RFC 3376, 4): who sends them is taken for a router.
+        program.isEqual(103, then: "drop")
+        program.isEqual(2, otherwise: "datagram")
+        program.loadHeaderLength(14)
+        program.reachesBehindHeader(15, otherwise: "drop")
+        program.loadHeaderLength(14)
+        program.load8(behindHeader: 14)
+        program.isEqual(0x11, then: "drop", otherwise: "sender")
+        program.place("datagram")
         program.isEqual(17, otherwise: "sender")
         // Fragments but for the first have no ports.
         program.load16(20)
@@ -122,9 +131,9 @@ public struct PortGuard: Sendable, Equatable {
         finish(&program)
     }
 
-    /// Headers behind which others could hide, and those of no use to zones: routing, destination options, mobility, HIP,
+    /// Headers behind which others could hide, and those of no use to zones: routing, destination options, PIM, mobility, HIP,
     /// Shim6, experiments (IANA, "Protocol Numbers").
-    private static let hiding: [UInt32] = [43, 60, 135, 139, 140, 253, 254]
+    private static let hiding: [UInt32] = [43, 60, 103, 135, 139, 140, 253, 254]
 
     private func six(_ program: inout PacketProgram) {
         program.place("six")

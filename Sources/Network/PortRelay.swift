@@ -162,8 +162,10 @@ public struct PortRelay: ~Copyable {
             streams[tag] = nil
             return
         }
-        // A side that is through would be told again and again.
-        if event.hasEnded { queue.remove(isZone ? box.stream.zone.raw : box.stream.client.raw) }
+        // A side that is through would be told again and again; one that has more to say is asked again.
+        if event.hasEnded, isZone ? box.stream.hasZoneEnded : box.stream.hasClientEnded {
+            queue.remove(isZone ? box.stream.zone.raw : box.stream.client.raw)
+        }
         let wanted = (box.stream.clientInterest, box.stream.zoneInterest)
         if wanted.0 != box.interests.0 {
             try? queue.set(box.stream.client.raw, tag: tag, read: wanted.0.read, write: wanted.0.write)

@@ -49,6 +49,11 @@ struct PortStream: ~Copyable {
         Interest(read: isConnected && down.rest.isEmpty && !down.hasEnded, write: !isConnected || !up.rest.isEmpty)
     }
 
+    /// Nothing more comes from them, or is to be waited for with them: what one has sent and the other does not take is waited
+    /// for there.
+    var hasClientEnded: Bool { up.hasEnded || !up.rest.isEmpty }
+    var hasZoneEnded: Bool { down.hasEnded || !down.rest.isEmpty }
+
     var isDone: Bool { up.isShut && down.isShut }
 
     /// Passes on what there is; `false` where the connection is broken.

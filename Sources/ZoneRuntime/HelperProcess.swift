@@ -25,16 +25,39 @@ enum HelperProcess {
         _ = waitpid(pid, nil, 0)
     }
 
-    /// Runs a program, again where it ends, as long as a process lives and `isWanted` says so.
-    static func attend(_ program: HostProgram, while first: borrowing ProcessHandle, _ isWanted: () -> Bool) {
+    /// The words before a program's that lets it end with who runs it, with no more than some capabilities.
+    static func confined(_ capabilities: String) -> [String] {
+        [
+            "setpriv", "--pdeathsig", "KILL", "--no-new-privs", "--inh-caps=-all",
+            "--bounding-set=-all,\(capabilities)", "--",
+        ]
+    }
+
+    /// Runs a program, again where it ends, as long as a process lives and `isWanted` says so. `hear` gets what it writes.
+    static func attend(
+        _ program: HostProgram, while first: borrowing ProcessHandle, hear: ([UInt8]) -> Void = { _ in },
+        _ isWanted: () -> Bool
+    ) {
         var hasEnded = false
-        while !hasEnded, let child = try? program.start(output: 1, errors: 2) {
+        while !hasEnded {
+            guard let pipe = try? Pipe(), let child = try? program.start(output: pipe.writer.raw, errors: 2) else {
+                pause(milliseconds: 5000)
+                hasEnded = !isWanted()
+                continue
+            }
+            Descriptor.setNonBlocking(pipe.reader.raw)
             var isRunning = true
             while isRunning, !hasEnded {
                 var poller = Poller()
                 let zone = poller.add(first.raw)
                 let own = poller.add(child.raw)
+                let words = poller.add(pipe.reader.raw)
                 _ = try? poller.wait(milliseconds: 5000)
+                if poller.isReadable(words) {
+                    var buffer = [UInt8](repeating: 0, count: 4096)
+                    let count = read(pipe.reader.raw, &buffer, buffer.count)
+                    if count > 0 { hear(Array(buffer.prefix(count))) }
+                }
                 hasEnded = poller.isReadable(zone) || !isWanted()
                 isRunning = !poller.isReadable(own)
             }

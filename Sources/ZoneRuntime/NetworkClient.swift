@@ -5,14 +5,19 @@ import Glibc
 import LinuxSystem
 import Network
 
-/// Gets a zone's address in a network that is not ours, from the DHCP there: by busybox's udhcpc in the zone's network namespace.
-/// A process of ours runs it for as long as the zone does. For each lease it calls `zonectl network lease`, which does the
-/// rest. Addresses of IPv6 the kernel finds by itself (RFC 4862).
+/// Gets a zone's address in a network that is not ours, from the DHCP there: by busybox's udhcpc in the zone's network namespace,
+/// with few of root's powers. A process of ours runs it for as long as the zone lives, and does what each lease asks for. Addresses
+/// of IPv6 the kernel finds by itself (RFC 4862).
 struct NetworkClient {
     private let store: ZoneStore
     private let definition: ZoneDefinition
     private let attachment: NetworkAttachment
     private var zone: String { definition.name }
+    private var place: String { store.folders.volatile(zone) }
+    /// What udhcpc calls. It says what it was told by its standard output; it does nothing itself.
+    private var script: String { "\(attachment.link).sh" }
+    /// Says which address the zone has got.
+    private var lease: String { "\(attachment.link).lease" }
 
     init(_ store: ZoneStore, _ definition: ZoneDefinition, _ attachment: NetworkAttachment) {
         self.store = store
@@ -20,11 +25,8 @@ struct NetworkClient {
         self.attachment = attachment
     }
 
-    /// Milliseconds that a start waits for an address.
+    /// Milliseconds that a start waits for an address, before the zone's program runs.
     private static let patience: Int64 = 4000
-
-    /// The file in ROOT/NAME that says which address the zone has got.
-    static func lease(_ attachment: NetworkAttachment) -> String { "\(attachment.link).lease" }
 
     /// Starts it, and waits a few seconds for a lease; without one the zone starts all the same, and it goes on to ask.
     func start(
@@ -32,30 +34,49 @@ struct NetworkClient {
     ) throws(ZoneError) {
         let attempt = "ask for an address of zone \(zone) in \(attachment.name)"
         do throws(SystemError) {
-            let place = store.folders.volatile(zone)
             let folder = try Descriptor.open(place, [.readOnly, .directory])
-            try? folder.remove(NetworkClient.lease(attachment))
-            let script = "\(attachment.link).sh"
+            try? folder.remove(lease)
+            let text =
+                "#!/bin/sh\nprintf '\\n%s\\t%s\\t%s\\t%s\\t%s\\t%s\\n' \"$1\" \"$ip\" \"$mask\" \"$router\" \"$dns\" \"$domain\"\n"
+            try folder.replaceFile(script, Array(text.utf8), mode: 0o700)
             var program = try HostProgram(
                 "nsenter",
-                ["--net=/proc/self/fd/3", "--"] + (try udhcpc()) + [
-                    "-f", "-R", "-S", "-t", "4", "-T", "1", "-A", "10", "-i", attachment.link, "-s",
-                    "\(place)/\(script)",
-                    "-x", "hostname:\(definition.hostname ?? zone)",
-                ])
+                ["--net=/proc/self/fd/3", "--"]
+                    + HelperProcess.confined("+net_raw,+net_admin,+net_bind_service") + (try udhcpc()) + [
+                        "-f", "-R", "-S", "-t", "4", "-T", "1", "-A", "10", "-i", attachment.link, "-s",
+                        "\(place)/\(script)",
+                        "-x", "hostname:\(definition.hostname ?? zone)",
+                    ])
             program.inherited = [namespace.raw]
             let first = try ProcessHandle(pid: process)
-            let kept: Set<CInt> = [namespace.raw, folder.raw, first.raw]
+            guard let link = try Links(of: namespace).link(attachment.link) else {
+                throw SystemError("look at link", attachment.link, .noDevice)
+            }
+            let (path, folderPath) = ("\(place)/\(script)", place)
+            let trustedUntil = MonotonicClock.milliseconds + NetworkClient.patience - 200
             try HelperProcess.start(
-                "zonectl: address of \(zone) in \(attachment.name)", keeping: kept, dropsRights: false
+                "zonectl: address of \(zone) in \(attachment.name)", keeping: [namespace.raw, first.raw],
+                dropsRights: false
             ) {
-                // Our own program, by the process that waits for udhcpc: whatever becomes of its file.
-                guard (try? folder.replaceFile(script, Array(text(getpid()).utf8), mode: 0o700)) != nil else { return }
-                // It gives its lease back when it ends (-R).
-                HelperProcess.attend(program, while: first) { (try? FileStatus.of("\(place)/\(script)")) != nil }
+                var heard: [UInt8] = []
+                HelperProcess.attend(program, while: first) { bytes in
+                    heard += bytes
+                    while let end = heard.firstIndex(of: 0x0A) {
+                        let news = NetworkLease(heard[..<end])
+                        heard.removeSubrange(...end)
+                        guard let news else { continue }
+                        let isTrusted = MonotonicClock.milliseconds < trustedUntil || !mayForge
+                        // What went wrong is tried again with the next news.
+                        try? settle(news, link.index, namespace, in: folderPath, isTrusted: isTrusted)
+                    }
+                    if heard.count > 8192 { heard = [] }
+                } _: {
+                    // It gives its lease back when it ends (-R).
+                    (try? FileStatus.of(path)) != nil
+                }
             }
             let end = MonotonicClock.milliseconds + NetworkClient.patience
-            while (try? FileStatus.of("\(place)/\(NetworkClient.lease(attachment))")) == nil {
+            while (try? FileStatus.of("\(place)/\(lease)")) == nil {
                 if MonotonicClock.milliseconds > end {
                     return report(
                         "zone \(zone) has no address in \(attachment.name) yet: no DHCP server has answered there")
@@ -72,15 +93,9 @@ struct NetworkClient {
         }
     }
 
-    /// What udhcpc calls with each news.
-    private func text(_ own: pid_t) -> String {
-        let words = [
-            "--root", store.folders.root, "--store", store.folders.store, "network", "lease", zone, attachment.name,
-        ]
-        let quoted = words.map { word in
-            "'" + word.split(separator: "'", omittingEmptySubsequences: false).joined(separator: "'\\''") + "'"
-        }
-        return "#!/bin/sh\nexec /proc/\(own)/exe \(quoted.joined(separator: " ")) \"$1\"\n"
+    /// Whether the zone can make what comes to its link itself.
+    private var mayForge: Bool {
+        definition.initSystem != nil || definition.addedCapabilities.contains { ["ALL", "CAP_NET_ADMIN"].contains($0) }
     }
 
     private func udhcpc() throws(SystemError) -> [String] {
@@ -90,75 +105,87 @@ struct NetworkClient {
 
     /// Lets the zone go without its address there, while it goes on.
     func stop() {
-        guard let folder = try? Descriptor.open(store.folders.volatile(zone), [.path, .directory]) else { return }
-        try? folder.remove("\(attachment.link).sh")
-        try? folder.remove(NetworkClient.lease(attachment))
+        guard let folder = try? Descriptor.open(place, [.path, .directory]) else { return }
+        try? folder.remove(script)
+        try? folder.remove(lease)
+    }
+
+    /// Gives the zone what it has got: its own link, and no other one that it may call so. `isTrusted`: nothing in the zone can
+    /// have said it; else its guard stays as it is.
+    private func settle(
+        _ news: NetworkLease, _ index: Int32, _ namespace: borrowing Descriptor, in place: String, isTrusted: Bool
+    ) throws(SystemError) {
+        let links = try Links(of: namespace)
+        guard let link = try links.link(attachment.link), link.index == index else { return }
+        guard let (address, length) = news.given else {
+            if news.action == "deconfig" { try links.removeAddresses(of: index, .v4) }
+            return
+        }
+        try links.removeAddresses(of: index, .v4, except: address)
+        do throws(SystemError) { try links.addAddress(address, length: length, to: index) } catch {
+            guard error.errno == .exists else { throw error }
+        }
+        let networks = NetworkStore(store)
+        let leads = definition.networks.first { other in
+            other.name == attachment.name || other.isOfZones && (try? networks.find(other.name).isInternal) == false
+        }
+        if leads?.name == attachment.name, let router = news.routers.first {
+            try? links.setDefaultRoute(by: router, on: index)
+        }
+        if isTrusted { try guardPort(address) }
+        if !definition.networks.contains(where: \.isOfZones), definition.nameServers.isEmpty {
+            let lines = news.nameServers.map { "nameserver \($0)\n" }
+            let search = news.domain.map { "search \($0)\n" } ?? ""
+            let file = try Descriptor.open(
+                "\(store.folders.persistent(zone))/resolv.conf", [.writeOnly, .create, .truncate, .noFollow],
+                mode: 0o644)
+            try file.writeAll(search + lines.joined(), "resolv.conf")
+        }
+        let folder = try Descriptor.open(place, [.readOnly, .directory])
+        try folder.replaceFile(lease, Array("\(address)/\(length)\n".utf8), mode: 0o600)
+    }
+
+    /// From now on the zone has this address: no other one comes by its port.
+    private func guardPort(_ address: IPAddress) throws(SystemError) {
+        guard case .bridge = attachment.kind, let mac = MACAddress(attachment.mac) else { return }
+        let links = try Links()
+        guard let port = try links.link(store.folders.link(attachment)) else { return }
+        try links.guardPort(port.index, PortGuard(mac: mac, addresses: [address], open: [.v6]))
     }
 }
 
-/// What udhcpc says of a lease, in its environment.
-public struct NetworkLease: Sendable {
-    public var action = ""
-    public var address: String?
-    /// The subnet's length.
-    public var length: String?
-    public var routers: [String] = []
-    public var nameServers: [String] = []
-    public var domain: String?
+/// What udhcpc says of a lease, as the script writes it: a line of fields. All of it has come from others.
+struct NetworkLease {
+    let action: String
+    /// The address, and its subnet's length.
+    let given: (address: IPAddress, length: Int)?
+    let routers: [IPAddress]
+    let nameServers: [IPAddress]
+    let domain: String?
 
-    public init() {}
-
-    /// Gives a zone what it has got, in whose network namespace the caller is.
-    public func settle(_ zone: String, _ network: String, _ folders: ZoneFolders) throws(ZoneError) {
-        let store = ZoneStore(folders)
-        let found = try store.definition(of: zone)
-        guard let definition = found, let attachment = definition.networks.first(where: { $0.name == network }) else {
-            throw ZoneError(.notFound, "zone \(zone) is not in network \(network)")
+    /// `nil`: another line, such as one of udhcpc's own.
+    init?(_ line: ArraySlice<UInt8>) {
+        let fields = line.split(separator: 0x09, omittingEmptySubsequences: false).map {
+            String(decoding: $0, as: UTF8.self)
         }
-        let attempt = "settle the address of zone \(zone) in \(network)"
-        try attempting(attempt) { () throws(SystemError) in
-            let links = try Links()
-            guard let link = try links.link(attachment.link) else { return }
-            guard ["bound", "renew"].contains(action), let address = address.flatMap({ IPAddress($0) }),
-                let length = length.flatMap({ Int($0) }), (1...32).contains(length)
-            else {
-                // There is no lease, or none any more.
-                if action == "deconfig" { try links.removeAddresses(of: link.index, .v4) }
-                return
-            }
-            try links.removeAddresses(of: link.index, .v4, except: address)
-            do throws(SystemError) { try links.addAddress(address, length: length, to: link.index) } catch {
-                guard error.errno == .exists else { throw error }
-            }
-            let networks = NetworkStore(store)
-            let leads = definition.networks.first { other in
-                other.name == network || other.isOfZones && (try? networks.find(other.name).isInternal) == false
-            }
-            if leads?.name == network, let router = routers.lazy.compactMap({ IPAddress($0) }).first {
-                try links.setDefaultRoute(by: router, on: link.index)
-            }
-            guardPort(attachment, address, store, zone)
-            let folder = try Descriptor.open(folders.volatile(zone), [.readOnly, .directory])
-            try folder.replaceFile(NetworkClient.lease(attachment), Array("\(address)/\(length)\n".utf8), mode: 0o600)
-            if !definition.networks.contains(where: \.isOfZones), definition.nameServers.isEmpty {
-                let lines = nameServers.filter { IPAddress($0) != nil }.map { "nameserver \($0)\n" }
-                let search = domain.flatMap { NetworkLease.isDomain($0) ? "search \($0)\n" : nil } ?? ""
-                let file = try Descriptor.open(
-                    "\(folders.persistent(zone))/resolv.conf", [.writeOnly, .create, .truncate, .noFollow], mode: 0o644)
-                try file.writeAll(search + lines.joined(), "resolv.conf")
-            }
+        guard fields.count == 6, ["deconfig", "bound", "renew", "nak", "leasefail"].contains(fields[0]) else {
+            return nil
         }
-    }
-
-    /// From now on the zone has this address: no other one comes by its port. The host's namespace is the keeper's.
-    private func guardPort(_ attachment: NetworkAttachment, _ address: IPAddress, _ store: ZoneStore, _ zone: String) {
-        guard case .bridge = attachment.kind, let mac = MACAddress(attachment.mac),
-            let keeper = (try? store.record(of: zone))??.keeper, keeper.isAlive,
-            let host = try? Descriptor.open("/proc/\(keeper.pid)/ns/net", [.readOnly]),
-            let links = try? Links(of: host),
-            let port = (try? links.link(store.folders.link(attachment))) ?? nil
-        else { return }
-        try? links.guardPort(port.index, PortGuard(mac: mac, addresses: [address], open: [.v6]))
+        action = fields[0]
+        let isLease = action == "bound" || action == "renew"
+        if isLease, let address = IPAddress(fields[1]), address.family == .v4, let length = Int(fields[2]),
+            (1...32).contains(length)
+        {
+            given = (address, length)
+        } else {
+            given = nil
+        }
+        func addresses(_ text: String) -> [IPAddress] {
+            text.split(separator: " ").compactMap { IPAddress(String($0)) }
+        }
+        routers = addresses(fields[3]).filter { $0.family == .v4 }
+        nameServers = addresses(fields[4])
+        domain = NetworkLease.isDomain(fields[5]) ? fields[5] : nil
     }
 
     /// What comes from others is written where programs read it.

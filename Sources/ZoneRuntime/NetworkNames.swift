@@ -38,8 +38,8 @@ struct NetworkNames {
                     "--local=/\(network.name)/", "--local=//", "--expand-hosts", "--domain-needed", "--bogus-priv",
                 ] + (network.isInternal ? ["--no-resolv"] : [])
                 + network.bridgeAddresses.map { "--listen-address=\($0.address)" }
-            let confined = NetworkNames.confined(try HostProgram.find("dnsmasq"), words)
-            var program = try HostProgram(confined[0], Array(confined.dropFirst()))
+            let dnsmasq = NetworkNames.words(try HostProgram.find("dnsmasq"), words)
+            var program = try HostProgram("setpriv", NetworkNames.confined + dnsmasq)
             program.milliseconds = 10_000
             var outcome = try program.run()
             // One that was killed a moment ago may still be on its way out.
@@ -61,12 +61,12 @@ struct NetworkNames {
 
     /// The words of a dnsmasq that runs as root, whose files it reads, but without root's powers: a port below 1024 is all that it
     /// needs, and that it may change its group.
-    static func confined(_ program: String, _ words: [String]) -> [String] {
-        [
-            "setpriv", "--no-new-privs", "--inh-caps=-all", "--bounding-set=-all,+net_bind_service,+setgid", "--",
-            program,
-            "--conf-file=/dev/null", "--user=root", "--bind-interfaces",
-        ] + words
+    private static let confined = [
+        "--no-new-privs", "--inh-caps=-all", "--bounding-set=-all,+net_bind_service,+setgid", "--",
+    ]
+
+    static func words(_ program: String, _ words: [String]) -> [String] {
+        [program, "--conf-file=/dev/null", "--user=root", "--bind-interfaces"] + words
     }
 
     /// A group of its own: what ends with the service, or the session, that has started the first zone must not take the names

@@ -148,7 +148,9 @@ extension ZoneFolders {
 
     /// The name of the link that is a network's bridge. Roots must not meet, as with control groups.
     public func bridge(_ network: String) -> String {
-        let isPlain = root == ZoneFolders.defaultRoot && network.utf8.count <= 15
+        // Not what other links of ours begin with.
+        let isOurs = ["zv", "zb", "zl", "zi"].contains { network.hasPrefix($0) }
+        let isPlain = root == ZoneFolders.defaultRoot && network.utf8.count <= 15 && !isOurs
         return isPlain ? network : "zb" + digits(of: "\(root) \(network)")
     }
 

@@ -66,21 +66,33 @@ extension ZoneLifecycle {
             (connected.networks, connected.ports) = (next.networks, next.ports)
             try ZoneNetworks(store).change(former, to: &connected, current, in: claim.persistent)
             (next.networks, next.ports) = (connected.networks, connected.ports)
-            try StorageChange(store).replace(connected, by: next, current, claim) { (next) throws(ZoneError) in
-                try ZoneSettings(store.folders).replace(
-                    connected, by: next, naming: limits ?? LimitChange(), isForced: false, current,
-                    in: claim.persistent)
+            do throws(ZoneError) {
+                try StorageChange(store).replace(connected, by: next, current, claim) { (next) throws(ZoneError) in
+                    try ZoneSettings(store.folders).replace(
+                        connected, by: next, naming: limits ?? LimitChange(), isForced: false, current,
+                        in: claim.persistent)
+                }
+            } catch {
+                var back = former
+                try? ZoneNetworks(store).change(connected, to: &back, current, in: claim.persistent)
+                throw error
             }
-        } else {
-            let networks = try NetworkStore(store).provided(for: next)
-            defer { networks?.unlock() }
-            try NetworkLeases(store).lease(&next, former: former.networks)
-            try ZonePorts.choose(&next)
         }
         drop(claim)
         if isRestart {
             try StorageChange.verify(former, next)
-            try restart(with: next)
+            // No network goes before the definition says who is in it.
+            let networks = try NetworkStore(store).provided(for: next)
+            defer { networks?.unlock() }
+            do throws(ZoneError) {
+                try NetworkLeases(store).lease(&next, former: former.networks)
+                try ZonePorts.choose(&next)
+                try restart(with: next) { networks?.unlock() }
+            } catch {
+                let kept = ((try? store.definition(of: name)) ?? nil)?.networks ?? former.networks
+                NetworkLeases(store).release(next.networks, of: name, keeping: kept)
+                throw error
+            }
         }
         NetworkLeases(store).release(former.networks, of: name, keeping: next.networks)
         try SystemdUnits(store).refresh(next)
@@ -117,7 +129,8 @@ extension ZoneLifecycle {
         return next
     }
 
-    private func restart(with next: ZoneDefinition) throws(ZoneError) {
+    /// `written`: is called as soon as the definition says what the zone is.
+    private func restart(with next: ZoneDefinition, written: () -> Void) throws(ZoneError) {
         // Before anything is stopped.
         try check(next, try image(of: next))
         try ZoneControl(store.folders).stop(next.name, seconds: nil)
@@ -126,6 +139,7 @@ extension ZoneLifecycle {
         try StorageChange(store).replace(former, by: next, store.entry(next.name), claim) { (next) throws(ZoneError) in
             try store.write(next, in: claim.persistent)
         }
+        written()
         drop(claim)
         _ = try start(next.name)
     }

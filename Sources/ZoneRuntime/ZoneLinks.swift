@@ -121,7 +121,13 @@ struct ZoneLinks {
             guard let link = try sides.inside.link(attachment.link) else {
                 throw SystemError("look at link", attachment.link, .noDevice)
             }
-            try sides.inside.bringUp(link.index)
+            // The station may still be that of a former run whose namespace is just going.
+            for attempt in 0... {
+                do throws(SystemError) { return try sides.inside.bringUp(link.index) } catch {
+                    guard error.errno == .addressInUse, attempt < 200 else { throw error }
+                    pause(milliseconds: 20)
+                }
+            }
         }
         try NetworkClient(networks.zones, definition, attachment).start(
             sides.namespace, process, report: report)
@@ -239,8 +245,7 @@ struct ZoneLinks {
         let sides = try attempting("disconnect zone \(zone)") { () throws(SystemError) in try Sides(process) }
         for attachment in left {
             try attempting("disconnect zone \(zone) from \(attachment.name)") { () throws(SystemError) in
-                // The host's end goes with it.
-                try sides.inside.remove(attachment.link)
+                try remove(attachment, sides)
             }
             if attachment.isOfZones {
                 NetworkNames(folders).remove(zone, attachment.name)
@@ -251,6 +256,18 @@ struct ZoneLinks {
         }
         try route(sides)
         try ZoneResolver(networks, definition).update(sides.namespace, process, report: report)
+    }
+
+    /// By the host's end, as the zone may call its own anything; with it that goes, too.
+    private func remove(_ attachment: NetworkAttachment, _ sides: borrowing Sides) throws(SystemError) {
+        guard case .macvlan = attachment.kind else { return try sides.links.remove(folders.link(attachment)) }
+        // It has none. What is no other attachment's by its station is this one.
+        let others = definition.networks.map(\.mac)
+        for link in try sides.inside.all() where link.kind == "macvlan" {
+            if link.name == attachment.link || !others.contains(link.mac?.description ?? "") {
+                try sides.inside.remove(link.name)
+            }
+        }
     }
 
     /// Takes back what a zone that has ended had beside its links. These go by themselves, and nobody waits for that.

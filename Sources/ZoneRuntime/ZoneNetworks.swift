@@ -103,9 +103,10 @@ struct ZoneNetworks {
         }
         networks?.unlock()
         if let process = entry.state.process {
-            do throws(ZoneError) { try live(former, next, process.pid) } catch {
+            var done: [() throws -> Void] = []
+            do throws(ZoneError) { try live(former, next, process.pid, &done) } catch {
                 // What the zone was it is again; what cannot be undone goes with the zone.
-                try? live(next, former, process.pid)
+                for undo in done.reversed() { try? undo() }
                 try? store.write(former, in: persistent)
                 leases.release(next.networks, of: next.name, keeping: former.networks)
                 throw error
@@ -114,32 +115,58 @@ struct ZoneNetworks {
         leases.release(former.networks, of: next.name, keeping: next.networks)
     }
 
-    private func live(_ former: ZoneDefinition, _ next: ZoneDefinition, _ pid: Int32) throws(ZoneError) {
+    /// `done` gets what undoes each step, before that is made.
+    private func live(
+        _ former: ZoneDefinition, _ next: ZoneDefinition, _ pid: Int32, _ done: inout [() throws -> Void]
+    ) throws(ZoneError) {
         let name = next.name
         let folder = try store.openVolatile(name)
         let process = try attempting("hold zone \(name)") { () throws(SystemError) in try ProcessHandle(pid: pid) }
         // Whoever makes the packet filter's table anew looks for that.
-        if var record = try store.record(of: name) {
-            record.isConnected = !next.networks.isEmpty
-            record.ports = next.ports.map(\.text)
-            try store.write(record, in: folder)
-        }
+        done.append { [store] in try ZoneNetworks.record(former, in: store) }
+        try ZoneNetworks.record(next, in: store)
         let (before, after) = (ZonePorts(store, former), ZonePorts(store, next))
         // Where the zone's first address is another one from now on, all ports lead there.
         let moves = before.targets != after.targets
         let stopped = moves ? former.ports : former.ports.filter { !next.ports.contains($0) }
         let added = moves ? next.ports : next.ports.filter { !former.ports.contains($0) }
-        let links = ZoneLinks(store, next)
-        if moves { before.stop(stopped, in: folder) }
-        let held = try after.take(added)
         let left = former.networks.filter { old in !next.networks.contains { $0.isSameLink(as: old) } }
         let joined = next.networks.filter { new in !former.networks.contains { $0.isSameLink(as: new) } }
-        if !left.isEmpty { try links.disconnect(left, of: pid) }
-        if !joined.isEmpty { try links.connect(pid, only: joined.map(\.name)) }
-        try links.limit(next.networks.filter { !former.networks.contains($0) })
+        let (links, old) = (ZoneLinks(store, next), ZoneLinks(store, former))
+        let changed = next.networks.filter { !former.networks.contains($0) }
+        // What somebody else may have goes first: where it is taken nothing else has been touched.
+        let held: ZonePorts.Held
+        if moves {
+            before.stop(stopped, of: pid, in: folder)
+            done.append { [store] in
+                let process = try ProcessHandle(pid: pid)
+                try before.serve(try before.take(stopped), process: process, in: try store.openVolatile(name))
+            }
+        }
+        held = try after.take(added)
+        if !left.isEmpty {
+            done.append { try old.connect(pid, only: left.map(\.name)) }
+            try links.disconnect(left, of: pid)
+        }
+        if !joined.isEmpty {
+            done.append { try old.disconnect(joined, of: pid) }
+            try links.connect(pid, only: joined.map(\.name))
+        }
+        if !changed.isEmpty {
+            done.append { try old.limit(former.networks) }
+            try links.limit(changed)
+        }
+        done.append { [store] in after.stop(added, of: pid, in: try store.openVolatile(name)) }
         try after.serve(held, process: process, in: folder)
-        if !moves { before.stop(stopped, in: folder) }
+        if !moves { before.stop(stopped, of: pid, in: folder) }
         try writeFiles(next)
+    }
+
+    private static func record(_ definition: ZoneDefinition, in store: ZoneStore) throws(ZoneError) {
+        guard var record = try store.record(of: definition.name) else { return }
+        record.isConnected = !definition.networks.isEmpty
+        record.ports = definition.ports.map(\.text)
+        try store.write(record, in: try store.openVolatile(definition.name))
     }
 
     private func writeFiles(_ definition: ZoneDefinition) throws(ZoneError) {

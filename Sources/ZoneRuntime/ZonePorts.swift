@@ -12,7 +12,8 @@ import Network
 /// nobody else takes the port, and what comes by the host's loopback is passed on. What comes from elsewhere the packet filter
 /// leads to the zone by an element of a map. The process ends with the zone's first one, whoever is killed, and has no rights.
 struct ZonePorts {
-    private static let socket = "ports.sock"
+    /// One for each run: the relay of the last may just be ending.
+    private static func socket(_ process: Int32) -> String { "ports-\(process).sock" }
 
     private let store: ZoneStore
     private let definition: ZoneDefinition
@@ -116,14 +117,14 @@ struct ZonePorts {
     {
         if held.isEmpty { return }
         let singles = held.singles
-        if !tell(held, in: folder) { try start(held, process, in: folder) }
+        if !tell(held, process.pid, in: folder) { try start(held, process, in: folder) }
         try publish(singles)
     }
 
     /// No longer serves some. Connections that there are go on.
-    func stop(_ ports: [PublishedPort], in folder: borrowing Descriptor) {
+    func stop(_ ports: [PublishedPort], of process: Int32, in folder: borrowing Descriptor) {
         ZonePorts.withdraw(ports, of: definition, store.folders)
-        if let channel = connect(folder) {
+        if let channel = connect(folder, process) {
             for single in ports.flatMap(\.singles) { _ = ask(channel, .remove(single.key)) }
         }
     }
@@ -210,8 +211,9 @@ struct ZonePorts {
 
     // MARK: The relay
 
-    private func connect(_ folder: borrowing Descriptor) -> Channel? {
-        let raw = zn_unix_connect("/proc/self/fd/\(folder.raw)/\(ZonePorts.socket)", AttachServer.type)
+    private func connect(_ folder: borrowing Descriptor, _ process: Int32) -> Channel? {
+        let raw = zn_unix_connect(
+            "/proc/self/fd/\(folder.raw)/\(ZonePorts.socket(process))", AttachServer.type)
         return raw >= 0 ? Channel(owning: raw) : nil
     }
 
@@ -224,8 +226,8 @@ struct ZonePorts {
     }
 
     /// Lets a relay that is there serve them; `false` where there is none.
-    private func tell(_ held: borrowing Held, in folder: borrowing Descriptor) -> Bool {
-        guard let channel = connect(folder) else { return false }
+    private func tell(_ held: borrowing Held, _ process: Int32, in folder: borrowing Descriptor) -> Bool {
+        guard let channel = connect(folder, process) else { return false }
         for (index, single) in held.singles.enumerated() {
             guard let target = relayed(single), ask(channel, .add(target), descriptor: held.numbers[index]) else {
                 return false
@@ -239,13 +241,13 @@ struct ZonePorts {
         _ held: consuming Held, _ process: borrowing ProcessHandle, in folder: borrowing Descriptor
     ) throws(ZoneError) {
         let attempt = "serve the ports of zone \(zone)"
-        do throws(SystemError) { try folder.remove(ZonePorts.socket) } catch {
+        do throws(SystemError) { try folder.remove(ZonePorts.socket(process.pid)) } catch {
             if error.errno != .noEntry { throw ZoneError(attempt, error) }
         }
-        let path = "/proc/self/fd/\(folder.raw)/\(ZonePorts.socket)"
+        let path = "/proc/self/fd/\(folder.raw)/\(ZonePorts.socket(process.pid))"
         var relay = try attempting(attempt) { () throws(SystemError) in
             let control = Descriptor(
-                owning: try check(zn_unix_listen(path, AttachServer.type), "listen", ZonePorts.socket))
+                owning: try check(zn_unix_listen(path, AttachServer.type), "listen", path))
             return try PortRelay(process: try Descriptor.duplicate(of: process.raw), control: control)
         }
         for (index, single) in held.singles.enumerated() {

@@ -46,7 +46,8 @@ struct ZoneResolver {
             var program = try HostProgram(
                 "nsenter",
                 ["--net=/proc/self/fd/3", "--"]
-                    + NetworkNames.confined(
+                    + HelperProcess.confined("+net_bind_service,+setgid")
+                    + NetworkNames.words(
                         try HostProgram.find("dnsmasq"),
                         [
                             "--keep-in-foreground", "--pid-file=\(pidFile(process))",

@@ -118,6 +118,15 @@ struct PortGuardTests {
         #expect(try !passes(six(from: PortGuardTests.none6), port))
     }
 
+    @Test func nobodyIsARouterOfGroups() throws {
+        let port = try port()
+        #expect(try !passes(four(transport: 2, ports: [0x11, 0, 0, 0]), port))
+        #expect(try !passes(four(transport: 2, ports: [0x11, 0, 0, 0], options: 1), port))
+        #expect(try passes(four(transport: 2, ports: [0x22, 0, 0, 0]), port))
+        #expect(try !passes(four(from: [10, 64, 0, 3], transport: 2, ports: [0x22, 0, 0, 0]), port))
+        #expect(try !passes(four(transport: 103), port) && !passes(six(next: 103), port))
+    }
+
     @Test func nobodyIsADHCPServer() throws {
         let port = try port()
         let (server, client): ([UInt8], [UInt8]) = ([0, 67], [0, 68])

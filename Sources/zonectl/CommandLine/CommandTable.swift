@@ -28,7 +28,6 @@ enum CommandTable {
         VolumeSnapshotCommand.command, VolumeExportCommand.command, VolumeImportCommand.command,
         NetworkCreateCommand.command, NetworkListCommand.command, NetworkInspectCommand.command,
         NetworkRemoveCommand.command, NetworkConnectCommand.command, NetworkDisconnectCommand.command,
-        NetworkLeaseCommand.command,
         DoctorCommand.command, SchemaCommand.command, VersionCommand.command, HelpCommand.command,
         CompletionCommand.command, CompleteCommand.command,
     ]
