@@ -7,13 +7,14 @@ import LinuxSystem
 import Network
 import OCI
 
-/// Names on a network: one dnsmasq, which reads a file for each zone (`--hostsdir`) as soon as that is there.
+/// Names on a network, and addresses by DHCP: one dnsmasq, which reads a file for each zone (`--hostsdir`, `--dhcp-hostsdir`) as
+/// soon as that is there.
 ///
 /// Names of the network are answered here and asked of nobody else; so are names without a dot (P15). All others are asked of
 /// those that the host asks.
 struct NetworkNames {
     private static let pidFile = "dnsmasq.pid"
-    private static let hosts = "hosts"
+    private static let (hosts, stations) = ("hosts", "dhcp")
 
     private let folders: ZoneFolders
 
@@ -28,7 +29,9 @@ struct NetworkNames {
         try stop(network.name)
         let place = place(network.name)
         do throws(SystemError) {
-            _ = try Descriptor.makePath("\(place)/\(NetworkNames.hosts)", mode: 0o700)
+            for folder in [NetworkNames.hosts, NetworkNames.stations] {
+                _ = try Descriptor.makePath("\(place)/\(folder)", mode: 0o700)
+            }
             let words =
                 [
                     "--pid-file=\(place)/\(NetworkNames.pidFile)", "--interface=\(bridge)", "--except-interface=lo",
@@ -36,7 +39,7 @@ struct NetworkNames {
                     "--hostsdir=\(place)/\(NetworkNames.hosts)", "--domain=\(network.name)",
                     // The second: names without a dot, whatever is asked about them.
                     "--local=/\(network.name)/", "--local=//", "--expand-hosts", "--domain-needed", "--bogus-priv",
-                ] + (network.isInternal ? ["--no-resolv"] : [])
+                ] + NetworkNames.dhcp(network, place) + (network.isInternal ? ["--no-resolv"] : [])
                 + network.bridgeAddresses.map { "--listen-address=\($0.address)" }
             let dnsmasq = NetworkNames.words(try HostProgram.find("dnsmasq"), words)
             var program = try HostProgram("setpriv", NetworkNames.confined + dnsmasq)
@@ -59,11 +62,25 @@ struct NetworkNames {
         }
     }
 
-    /// The words of a dnsmasq that runs as root, whose files it reads, but without root's powers: a port below 1024 is all that it
-    /// needs, and that it may change its group.
+    /// The words of a dnsmasq that runs as root, whose files it reads, but without root's powers: ports below 1024, what DHCP
+    /// asks for, and that it may change its group.
     private static let confined = [
-        "--no-new-privs", "--inh-caps=-all", "--bounding-set=-all,+net_bind_service,+setgid", "--",
+        "--no-new-privs", "--inh-caps=-all",
+        "--bounding-set=-all,+net_bind_service,+setgid,+net_admin,+net_raw", "--",
     ]
+
+    /// Addresses for who asks: machines, and zones whose init does. Each gets the one that it has, and nobody else any.
+    private static func dhcp(_ network: NetworkRecord, _ place: String) -> [String] {
+        guard let range = network.ranges.first(where: { $0.base.family == .v4 }) else { return [] }
+        var words = [
+            "--dhcp-range=\(range.base),static,12h", "--dhcp-hostsdir=\(place)/\(stations)", "--dhcp-authoritative",
+            "--leasefile-ro", "--no-ping",
+        ]
+        // Nothing is beyond an internal one.
+        if network.isInternal { words.append("--dhcp-option=option:router") }
+        if let mtu = network.mtu { words.append("--dhcp-option=option:mtu,\(mtu)") }
+        return words
+    }
 
     static func words(_ program: String, _ words: [String]) -> [String] {
         [program, "--conf-file=/dev/null", "--user=root", "--bind-interfaces"] + words
@@ -127,10 +144,16 @@ struct NetworkNames {
         let folder = try Descriptor.makePath("\(place(attachment.name))/\(NetworkNames.hosts)", mode: 0o700)
         let lines = attachment.addresses.map { "\($0) \(zone)\n" }.joined()
         try folder.replaceFile(zone, Array(lines.utf8), mode: 0o600)
+        guard let address = attachment.ipAddresses.first(where: { $0.family == .v4 }) else { return }
+        let stations = try Descriptor.makePath("\(place(attachment.name))/\(NetworkNames.stations)", mode: 0o700)
+        try stations.replaceFile(zone, Array("\(attachment.mac),\(address),\(zone)\n".utf8), mode: 0o600)
     }
 
     /// Lets it forget one; names that are gone it notices when it is told to look.
     func remove(_ zone: String, _ network: String) {
+        if let stations = try? Descriptor.open("\(place(network))/\(NetworkNames.stations)", [.path, .directory]) {
+            try? stations.remove(zone)
+        }
         let path = "\(place(network))/\(NetworkNames.hosts)"
         guard let folder = try? Descriptor.open(path, [.path, .directory]), (try? folder.remove(zone)) != nil else {
             return

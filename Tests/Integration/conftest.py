@@ -16,6 +16,8 @@ import without
 from fixture import ZoneHost
 
 REPOSITORY = pathlib.Path(__file__).resolve().parents[2]
+# Nothing is to be made in the network of the machine that tests, whoever calls zonectl; tests of networks have one of their own.
+os.environ["ZONECTL_NETWORK"] = "none"
 
 
 def pytest_configure(config):

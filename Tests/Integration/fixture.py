@@ -28,7 +28,6 @@ class ZoneHost:
         self.image = image
         self.prefix = f"t{uuid.uuid4().hex[:7]}"
         self.environment = {k: v for k, v in os.environ.items() if not k.startswith("ZONECTL")}
-        # Nothing is to be made in the network of the machine that tests; tests of networks have one of their own.
         self.environment["ZONECTL_NETWORK"] = "none"
         self._deferred = []
         self._made = []

@@ -200,6 +200,20 @@ def test_a_stopped_zone_is_connected(host):
     assert links(host, name) == set()
 
 
+@pytest.mark.parametrize("renames", [False, True])
+def test_who_is_taken_out_is_out(host, renames):
+    """Whatever the zone calls its links: it may rename them."""
+    make(host, "one")
+    make(host, "two")
+    name, other = zone(host, "a", "one", "two", options=("--cap-add", "NET_ADMIN")), zone(host, "b", "two")
+    assert reaches(host, name, addresses(host, other)[0])
+    if renames:
+        sh(host, name, "ip link set eth1 down && ip link set eth1 name x && ip link set x up")
+    host.run("network", "disconnect", "two", name).exits(0)
+    assert len(links(host, name)) == 1 and not reaches_once(host, name, addresses(host, other)[0])
+    assert reaches(host, name, addresses(host, name)[0])
+
+
 def test_a_network_stays_while_a_zone_is_in_it(host):
     make(host, "one")
     make(host, "two")
@@ -257,6 +271,22 @@ def test_a_change_is_made_whole_or_not_at_all(host, outside):
     assert reaches(host, name, name)
     host.run("restart", name).exits(0)
     assert state(host, name)[0] == before[0]
+
+
+def test_a_definition_is_applied_whole_or_not_at_all(host):
+    make(host, "one")
+    make(host, "two")
+    name = zone(host, "a", "one", options=("-m", "256M"))
+    sh(host, name, "head -c 32m /dev/zero >/dev/shm/full")
+    wanted = host.run("inspect", "--as-definition", name).ok().json
+    before = state(host, name)
+    wanted["networks"].append({"name": "two"})
+    wanted["ports"] = [{"hostPort": 8123, "zonePort": 80}]
+    wanted["resources"]["memory"] = {"limit": 8 << 20, "swap": 8 << 20}
+    said = host.run("apply", "-f", host.path("zone.json", json.dumps(wanted))).fails(125, "in use")
+    assert state(host, name) == before and links(host, name) == {"eth0"}, said
+    assert refused(host.namespace.path, "127.0.0.1", 8123)
+    assert list(leases(host, "two")) == []
 
 
 def test_definitions_change_networks_of_zones_that_run(host):

@@ -9,11 +9,13 @@ import pathlib
 import re
 import shutil
 import signal
+import socket
 import subprocess
 
 import pytest
 from leaks import until
-from networks import OUTSIDE, addresses, host, make, outside, reaches, reaches_once, sh, zone
+from networks import OUTSIDE, addresses, host, inside, make, outside, reaches, reaches_once, sh, within, zone
+
 
 def test_zones_find_each_other_by_name(host):
     network = make(host, "web")
@@ -69,6 +71,41 @@ def test_networks_are_kept_apart(host):
     other = re.search(r"nameserver (\S+)", sh(host, second, "cat /etc/resolv.conf"))[1]
     assert reaches(host, first, gateway) and not reaches_once(host, first, other)
     assert host.run("exec", first, "nslookup", second, other).status != 0
+
+
+@pytest.mark.parametrize("options", [(), ("--internal",)])
+def test_who_asks_gets_the_address_that_it_has(host, options):
+    network = make(host, "web", *options)
+    name = zone(host, "a", "web", options=("--cap-add", "NET_ADMIN", "--cap-add", "NET_RAW"))
+    own = addresses(host, name)[0]
+    script = "echo '#!/bin/sh' >/tmp/s; echo '[ $1 = bound ] && echo got $ip $router $dns' >>/tmp/s; chmod 755 /tmp/s"
+    ask = "udhcpc -i eth0 -n -q -t 5 -T 1 -s /tmp/s 2>/dev/null"
+    said = sh(host, name, f"mkdir -p /tmp; {script}; {ask}").split()
+    gateway = network["gateways"][0]
+    assert said == ["got", own, *([] if options else [gateway]), gateway]
+    # Another station is nobody.
+    host.run("network", "connect", "--mac", "02:00:5e:00:53:09", make(host, "two")["name"], name).ok()
+    assert "got" not in sh(host, name, f"ip addr flush dev eth0; ip link set eth0 address 02:11:22:33:44:55; {ask}; true")
+
+
+def test_an_internal_network_asks_nobody_else(host, outside):
+    """Port 53 of the host's other addresses may be a way out: another resolver's."""
+    network = make(host, "deep", "--internal")
+    name = zone(host, "a", "deep", options=("--cap-add", "NET_ADMIN"))
+    heard = []
+    with within(host.namespace.path, socket.socket, socket.AF_INET, socket.SOCK_DGRAM) as ear:
+        ear.bind(("198.51.100.1", 53))
+        ear.settimeout(1)
+        sh(host, name, f"ip route add default via {network['gateways'][0]}")
+        with within(inside(host, name), socket.socket, socket.AF_INET, socket.SOCK_DGRAM) as mouth:
+            mouth.sendto(b"tunnel", ("198.51.100.1", 53))
+            mouth.sendto(b"names", (network["gateways"][0], 53))
+        try:
+            heard.append(ear.recv(100))
+        except TimeoutError:
+            pass
+    assert not heard and not reaches_once(host, name, "198.51.100.1")
+    assert reaches(host, name, network["gateways"][0]) and reaches(host, name, f"{name}.deep")
 
 
 def test_a_bridge_of_somebody_elses_is_left_alone(host):

@@ -6,6 +6,7 @@ import concurrent.futures
 import hashlib
 import os
 import re
+import signal
 import socket
 import struct
 import threading
@@ -221,6 +222,31 @@ def test_half_closed_connections(host, outside, from_outside):
         client.sendall(b"late")
         client.shutdown(socket.SHUT_WR)
         assert until(lambda: heard) == [b"late"]
+
+
+def test_a_long_answer_comes_to_its_end(host):
+    """The zone has hung up while most of it waits: more than the relay passes on at once."""
+    make(host, "web")
+    name = published(host, "z", "8080:80")
+    answer = os.urandom(3 << 20)
+    gone = []
+
+    def answers(connection, _):
+        connection.sendall(receive(connection) and answer)
+        connection.close()
+        gone.append(True)
+
+    Server(host, inside(host, name), 80, answers)
+    with call(host.namespace.path, "127.0.0.1", 8080) as client:
+        client.sendall(b"all of it")
+        client.shutdown(socket.SHUT_WR)
+        # As on a loaded machine: all is said before the relay looks again.
+        process = serving(host, name)
+        os.kill(process, signal.SIGSTOP)
+        time.sleep(0.5)
+        os.kill(process, signal.SIGCONT)
+        assert hashlib.sha256(receive(client)).digest() == hashlib.sha256(answer).digest()
+    assert gone
 
 
 def test_resets_are_passed_on(host):
