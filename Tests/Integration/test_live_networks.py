@@ -120,7 +120,7 @@ def test_chosen_addresses_go_with_the_zone(host):
         assert not set(addresses(host, clone)) & set(chosen)
         host.run("start", clone).exits(0)
         assert sh(host, clone, "cat /sys/class/net/eth0/address").strip() != MAC
-        assert chosen[0] not in sh(host, clone, "ip addr")
+        assert f"{chosen[0]}/" not in sh(host, clone, "ip addr")
     host.run("start", renamed).exits(0)
     assert chosen[0] in sh(host, renamed, "ip addr") and MAC in sh(host, renamed, "ip link")
     assert reaches(host, clone, renamed)
