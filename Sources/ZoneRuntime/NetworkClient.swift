@@ -29,8 +29,9 @@ struct NetworkClient {
     private static let patience: Int64 = 4000
 
     /// Starts it, and waits a few seconds for a lease; without one the zone starts all the same, and it goes on to ask.
+    /// `isRunning`: the zone's program runs already, and may have its own word in what comes.
     func start(
-        _ namespace: borrowing Descriptor, _ process: Int32, report: (String) -> Void
+        _ namespace: borrowing Descriptor, _ process: Int32, isRunning: Bool, report: (String) -> Void
     ) throws(ZoneError) {
         let attempt = "ask for an address of zone \(zone) in \(attachment.name)"
         do throws(SystemError) {
@@ -53,7 +54,7 @@ struct NetworkClient {
                 throw SystemError("look at link", attachment.link, .noDevice)
             }
             let (path, folderPath) = ("\(place)/\(script)", place)
-            let trustedUntil = MonotonicClock.milliseconds + NetworkClient.patience - 200
+            let trustedUntil = isRunning ? 0 : MonotonicClock.milliseconds + NetworkClient.patience - 200
             try HelperProcess.start(
                 "zonectl: address of \(zone) in \(attachment.name)", keeping: [namespace.raw, first.raw],
                 dropsRights: false

@@ -49,8 +49,8 @@ struct ZoneLinks {
         for attachment in attachments {
             switch attachment.kind {
             case .zones: try connect(attachment, sides)
-            case .bridge(let bridge): try connect(attachment, toBridge: bridge, process, sides)
-            case .macvlan(let parent): try connect(attachment, toNetworkOf: parent, process, sides)
+            case .bridge(let bridge): try connect(attachment, toBridge: bridge, process, sides, isRunning: only != nil)
+            case .macvlan(let parent): try connect(attachment, toNetworkOf: parent, process, sides, isRunning: only != nil)
             case nil: throw ZoneError(.invalid, "\(attempt): \"\(attachment.name)\" is not a network")
             }
         }
@@ -85,7 +85,8 @@ struct ZoneLinks {
     }
 
     private func connect(
-        _ attachment: NetworkAttachment, toBridge name: String, _ process: Int32, _ sides: borrowing Sides
+        _ attachment: NetworkAttachment, toBridge name: String, _ process: Int32, _ sides: borrowing Sides,
+        isRunning: Bool
     ) throws(ZoneError) {
         let attempt = "connect zone \(zone) to \(attachment.name)"
         let found = try attempting(attempt) { () throws(SystemError) in try sides.links.link(name) }
@@ -104,11 +105,12 @@ struct ZoneLinks {
             try sides.inside.bringUp(link.index)
         }
         try NetworkClient(networks.zones, definition, attachment).start(
-            sides.namespace, process, report: report)
+            sides.namespace, process, isRunning: isRunning, report: report)
     }
 
     private func connect(
-        _ attachment: NetworkAttachment, toNetworkOf name: String, _ process: Int32, _ sides: borrowing Sides
+        _ attachment: NetworkAttachment, toNetworkOf name: String, _ process: Int32, _ sides: borrowing Sides,
+        isRunning: Bool
     ) throws(ZoneError) {
         let attempt = "connect zone \(zone) to \(attachment.name)"
         let found = try attempting(attempt) { () throws(SystemError) in try sides.links.link(name) }
@@ -130,7 +132,7 @@ struct ZoneLinks {
             }
         }
         try NetworkClient(networks.zones, definition, attachment).start(
-            sides.namespace, process, report: report)
+            sides.namespace, process, isRunning: isRunning, report: report)
     }
 
     private func pair(

@@ -481,7 +481,7 @@ def test_rename(zone_host):
     other = zone_host.name("other")
     zone_host.defer(zone_host.remove, other)
     zone_host.run("rename", name, other).exits(125).says("running", "stop")
-    time.sleep(0.2)
+    assert until(lambda: zone_host.run("exec", name, "cat", "/file").stdout == "x\n")
     zone_host.run("stop", "-t", "0", name).ok()
     zone_host.run("rename", name, other).ok(stdout="")
     assert set(zone_host.listed()) == {other} and zone_host.listed()[other]["exitCode"] == 137
