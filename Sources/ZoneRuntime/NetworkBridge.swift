@@ -63,7 +63,14 @@ struct NetworkBridge {
         }
         let attempt = "set up network \(network.name)"
         let index = try attempting(attempt) { () throws(SystemError) in
-            try links.makeBridge(name, mac: mac, mtu: network.mtu.map { UInt32(clamping: $0) })
+            do throws(SystemError) {
+                try links.makeBridge(name, mac: mac, mtu: network.mtu.map { UInt32(clamping: $0) })
+            } catch {
+                guard error.errno == .notSupported else { throw error }
+                throw SystemError(
+                    error.operation,
+                    "\(name): the kernel has no bridges (module bridge); there is --network none, and host", error.errno)
+            }
             guard let bridge = try links.link(name) else { throw SystemError("look at link", name, .noDevice) }
             for (gateway, length) in network.bridgeAddresses {
                 try links.addAddress(gateway, length: length, to: bridge.index)

@@ -53,6 +53,8 @@ class Street:
         """Makes the outside, where a word is served."""
         peer = self._peers[0].pid
         assert until(lambda: os.readlink(f"/proc/{peer}/ns/net") != os.readlink("/proc/self/ns/net"))
+        # As on a host that has just booted: a new namespace has what the machine has, and docker drops only what it lets begin.
+        self.must("sh", "-c", "echo 0 >/proc/sys/net/ipv4/ip_forward")
         self.must("ip", "link", "add", "up0", "type", "veth", "peer", "name", "eth0", "netns", peer)
         self.outside("ip", "link", "set", "lo", "up")
         for run, link, addresses in ((self.must, "up0", HOST), (self.outside, "eth0", OUTSIDE)):
