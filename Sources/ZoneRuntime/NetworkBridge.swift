@@ -69,7 +69,8 @@ struct NetworkBridge {
                 guard error.errno == .notSupported else { throw error }
                 throw SystemError(
                     error.operation,
-                    "\(name): the kernel has no bridges (module bridge); there is --network none, and host", error.errno)
+                    "\(name): the kernel has no bridges (module bridge); there is --network none, and host", error.errno
+                )
             }
             guard let bridge = try links.link(name) else { throw SystemError("look at link", name, .noDevice) }
             for (gateway, length) in network.bridgeAddresses {

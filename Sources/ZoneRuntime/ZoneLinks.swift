@@ -50,7 +50,8 @@ struct ZoneLinks {
             switch attachment.kind {
             case .zones: try connect(attachment, sides)
             case .bridge(let bridge): try connect(attachment, toBridge: bridge, process, sides, isRunning: only != nil)
-            case .macvlan(let parent): try connect(attachment, toNetworkOf: parent, process, sides, isRunning: only != nil)
+            case .macvlan(let parent):
+                try connect(attachment, toNetworkOf: parent, process, sides, isRunning: only != nil)
             case nil: throw ZoneError(.invalid, "\(attempt): \"\(attachment.name)\" is not a network")
             }
         }
