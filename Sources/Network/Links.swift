@@ -84,18 +84,11 @@ public struct Links: ~Copyable {
     /// The destinations that the namespace's main routes lead to, without the default route.
     public func routedSubnets() throws(SystemError) -> [Subnet] {
         var subnets: [Subnet] = []
-        for family in [IPAddress.Family.v4, .v6] {
-            var message = try NetlinkMessage(CInt(RTM_GETROUTE), flags: NLM_F_DUMP)
-            var header = rtmsg()
-            header.rtm_family = UInt8(family.number)
-            message.append(header)
-            try socket.exchange(message, "list routes", "", family: MemoryLayout<rtmsg>.size) { reply in
-                guard let route = reply.header(rtmsg.self), route.rtm_table == UInt8(RT_TABLE_MAIN.rawValue),
-                    let bytes = reply.attribute(RTA_DST.rawValue), let address = IPAddress(bytes: Array(bytes)),
-                    let subnet = Subnet(address, length: Int(route.rtm_dst_len))
-                else { return }
-                subnets.append(subnet)
-            }
+        try forEachRoute { route, reply in
+            guard let bytes = reply.attribute(RTA_DST.rawValue), let address = IPAddress(bytes: Array(bytes)),
+                let subnet = Subnet(address, length: Int(route.rtm_dst_len))
+            else { return }
+            subnets.append(subnet)
         }
         return subnets
     }
@@ -103,19 +96,29 @@ public struct Links: ~Copyable {
     /// The names of the links that default routes of the main table lead to.
     public func defaultLinks() throws(SystemError) -> [String] {
         var indices: Set<UInt32> = []
+        try forEachRoute { route, reply in
+            guard route.rtm_dst_len == 0, let link = reply.attribute(RTA_OIF.rawValue).flatMap(Links.number) else {
+                return
+            }
+            indices.insert(link)
+        }
+        return try all().filter { indices.contains(UInt32(bitPattern: $0.index)) }.map(\.name)
+    }
+
+    /// Of the main table.
+    private func forEachRoute(_ body: (rtmsg, NetlinkReply) -> Void) throws(SystemError) {
         for family in [IPAddress.Family.v4, .v6] {
             var message = try NetlinkMessage(CInt(RTM_GETROUTE), flags: NLM_F_DUMP)
             var header = rtmsg()
             header.rtm_family = UInt8(family.number)
             message.append(header)
             try socket.exchange(message, "list routes", "", family: MemoryLayout<rtmsg>.size) { reply in
-                guard let route = reply.header(rtmsg.self), route.rtm_table == UInt8(RT_TABLE_MAIN.rawValue),
-                    route.rtm_dst_len == 0, let link = reply.attribute(RTA_OIF.rawValue).flatMap(Links.number)
-                else { return }
-                indices.insert(link)
+                guard let route = reply.header(rtmsg.self), route.rtm_table == UInt8(RT_TABLE_MAIN.rawValue) else {
+                    return
+                }
+                body(route, reply)
             }
         }
-        return try all().filter { indices.contains(UInt32(bitPattern: $0.index)) }.map(\.name)
     }
 
     // MARK: Making

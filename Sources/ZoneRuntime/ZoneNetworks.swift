@@ -144,6 +144,11 @@ struct ZoneNetworks {
             }
         }
         held = try after.take(added)
+        // Before links: what a network's own DHCP says of names comes after that, and stays.
+        if !left.isEmpty || !joined.isEmpty {
+            done.append { [self] in try writeFiles(former) }
+            try writeFiles(next)
+        }
         if !left.isEmpty {
             done.append { try old.connect(pid, only: left.map(\.name)) }
             try links.disconnect(left, of: pid)
@@ -159,7 +164,6 @@ struct ZoneNetworks {
         done.append { [store] in after.stop(added, of: pid, in: try store.openVolatile(name)) }
         try after.serve(held, process: process, in: folder)
         if !moves { before.stop(stopped, of: pid, in: folder) }
-        try writeFiles(next)
     }
 
     private static func record(_ definition: ZoneDefinition, in store: ZoneStore) throws(ZoneError) {

@@ -70,6 +70,8 @@ def test_a_bridge_of_the_hosts(host, bridge):  # noqa: F811
     assert "default via 192.0.2.1" in sh(host, one, "ip route")
     assert sh(host, one, "cat /etc/resolv.conf").split("\n")[:2] == ["search lan.example", "nameserver 192.0.2.7"]
     assert reaches(host, one, "192.0.2.1") and reaches(host, one, second)
+    host.run("set", "--network-out", "100mbit", one).exits(0)
+    assert "nameserver 192.0.2.7" in sh(host, one, "cat /etc/resolv.conf") and reaches(host, one, second)
     # It has this address, and no other one.
     mac = sh(host, one, "cat /sys/class/net/eth0/address").strip()
     sh(host, one, "ip addr add 192.0.2.222/24 dev eth0")
@@ -93,6 +95,10 @@ def test_a_bridge_of_the_hosts(host, bridge):  # noqa: F811
 
 def test_a_bridge_joined_and_left_while_a_zone_runs(host, bridge):  # noqa: F811
     make(host, "web")
+    lonely = zone(host, "l", "none")
+    host.run("network", "connect", "bridge:br0", lonely).exits(0)
+    assert leased(host, lonely) and "nameserver 192.0.2.7" in sh(host, lonely, "cat /etc/resolv.conf")
+    host.run("rm", "-f", lonely).ok()
     name = zone(host, "a", "web")
     assert leased(host, name, "eth1") is None if "eth1" in sh(host, name, "ip -o link") else True
     host.run("network", "connect", "bridge:br0", name).exits(0)
