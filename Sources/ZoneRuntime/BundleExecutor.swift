@@ -83,21 +83,21 @@ extension BundleRuntime {
 
     /// The zone's groups with one below them in place of some: `PATH`, or `CONTROLLER[,CONTROLLER]:PATH` on version 1.
     private func group(_ text: String, of entry: ZoneStore.Entry) throws(ZoneError) -> any CGroupManager {
-        let parts = text.split(separator: ":", maxSplits: 1, omittingEmptySubsequences: false)
-        let names = parts.count == 2 ? parts[0].split(separator: ",") : []
-        let path = (parts.last ?? "").split(separator: "/", omittingEmptySubsequences: true)
-        guard !path.contains(".."), !path.contains("."), parts.count == 1 || !names.isEmpty else {
+        let (first, below) = text.halves(":")
+        let names = below == nil ? [] : first.fields(",")
+        let path = (below ?? first).pathComponents
+        guard !path.contains(".."), !path.contains("."), below == nil || !names.isEmpty else {
             throw ZoneError(
                 .invalid, "--cgroup \"\(text)\" is not a group below the container's",
                 hint: "give PATH, or CONTROLLER:PATH on version 1")
         }
-        var isUsed = parts.count == 1
+        var isUsed = below == nil
         let directories = (entry.record?.cgroups ?? []).map { recorded in
-            let own = recorded.hierarchy.split(separator: ",")
+            let own = recorded.hierarchy.fields(",")
             guard names.isEmpty || own.contains(where: names.contains) else { return recorded.directory }
             isUsed = true
             return CGroupDirectory(
-                hierarchy: recorded.hierarchy, path: ([recorded.path] + path.map(String.init)).joined(separator: "/"))
+                hierarchy: recorded.hierarchy, path: ([recorded.path] + path).joined(separator: "/"))
         }
         guard isUsed else {
             throw ZoneError(.invalid, "--cgroup \"\(text)\": the container has no group of such a controller")
@@ -154,8 +154,8 @@ struct ExecProcess {
         process.args = request.arguments
         process.terminal = request.hasTerminal
         process.consoleSize = nil
-        let names = Set(request.environment.map { $0.prefix { $0 != "=" } })
-        process.env = process.env.filter { !names.contains($0.prefix { $0 != "=" }) } + request.environment
+        let names = Set(request.environment.map { $0.halves("=").0 })
+        process.env = process.env.filter { !names.contains($0.halves("=").0) } + request.environment
         if let directory = request.workingDirectory { process.cwd = directory }
         if let user = request.user {
             var other = Spec.User()

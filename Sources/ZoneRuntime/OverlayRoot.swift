@@ -219,8 +219,9 @@ struct OverlayRoot {
     }
 
     private static func escaped(_ path: String) -> String {
-        path.contains(where: { $0 == ":" || $0 == "\\" || $0 == "," })
-            ? path.reduce(into: "") { $0 += $1 == ":" || $1 == "\\" || $1 == "," ? "\\\($1)" : String($1) } : path
+        let isSpecial = { (byte: UInt8) in [UInt8(ascii: ":"), UInt8(ascii: "\\"), UInt8(ascii: ",")].contains(byte) }
+        guard path.utf8.contains(where: isSpecial) else { return path }
+        return String(decoding: path.utf8.flatMap { isSpecial($0) ? [UInt8(ascii: "\\"), $0] : [$0] }, as: UTF8.self)
     }
 }
 

@@ -172,7 +172,7 @@ struct Restore: ~Copyable {
 
     private func source(of mount: SavedMount, _ groups: any CGroupManager) throws(ZoneError) -> String? {
         // It was written by whoever made the checkpoint: what it names must not lead elsewhere.
-        for text in [mount.below, mount.source ?? ""] where text.split(separator: "/").contains("..") {
+        for text in [mount.below, mount.source ?? ""] where text.pathComponents.contains("..") {
             throw ZoneError(.invalid, "\(session.settings.imagePath)/\(CheckpointFile.name): \"\(text)\" leads out")
         }
         if let destination = mount.destination {

@@ -102,7 +102,7 @@ struct RestoreRoot: ~Copyable {
     private static func make(_ places: [SavedPlace], in rootfs: String) throws(SystemError) {
         for place in places {
             var folder = try Descriptor.open(rootfs, [.path, .directory])
-            let names = place.point.split(separator: "/").map(String.init)
+            let names = place.point.pathComponents
             for (index, name) in names.enumerated() {
                 guard name != ".", name != ".." else { throw SystemError("mkdir", place.point, .invalid) }
                 if place.isDirectory || index < names.count - 1 {

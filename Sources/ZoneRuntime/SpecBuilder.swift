@@ -89,7 +89,7 @@ struct SpecBuilder {
 
     private func environment() -> [String] {
         var entries: [String] = []
-        let name = { (entry: String) in entry.prefix { $0 != "=" } }
+        let name = { (entry: String) in entry.halves("=").0 }
         let defaults =
             [DefaultProfile.path, "HOSTNAME=\(hostname ?? "")"] + (definition.hasTerminal ? ["TERM=xterm"] : [])
         for entry in defaults + image.env + SystemZone.environment(definition) + definition.environment {

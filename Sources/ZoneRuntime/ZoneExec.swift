@@ -117,8 +117,8 @@ public struct ZoneExecutor: Sendable {
         }
         let added = request.hasTerminal && !request.isLogin ? ["TERM=xterm"] + request.environment : request.environment
         if request.isLogin { process.env = [] }
-        let names = Set(added.map { $0.prefix { $0 != "=" } })
-        process.env = process.env.filter { !names.contains($0.prefix { $0 != "=" }) } + added
+        let names = Set(added.map { $0.halves("=").0 })
+        process.env = process.env.filter { !names.contains($0.halves("=").0) } + added
         if let directory = request.workingDirectory { process.cwd = directory }
         if let user = request.user {
             process.user = Spec.User()

@@ -106,7 +106,7 @@ public struct ZoneLogin: Sendable {
         ]
         if request.hasTerminal { entries.append("TERM=\(getenv("TERM").map { String(cString: $0) } ?? "xterm")") }
         for entry in request.environment {
-            entries.removeAll { $0.prefix { $0 != "=" } == entry.prefix { $0 != "=" } }
+            entries.removeAll { $0.halves("=").0 == entry.halves("=").0 }
             entries.append(entry)
         }
         return entries

@@ -85,11 +85,13 @@ enum OptionValue {
     }
 
     private static func variable(_ entry: String, _ place: String) throws(ZoneError) -> String? {
-        guard let first = entry.first, first != "=", !entry.prefix(while: { $0 != "=" }).contains(where: \.isWhitespace)
-        else {
+        // By bytes, as getenv(3) reads it: to Swift "=" and an accent that follows are one character, and not "=".
+        let equals = UInt8(ascii: "=")
+        let name = entry.utf8.prefix { $0 != equals }
+        guard !name.isEmpty, !Substring(name).contains(where: \.isWhitespace) else {
             throw ZoneError(.invalid, "\(place) \"\(entry)\" is not an environment variable: NAME=VALUE or NAME")
         }
-        if entry.contains("=") { return entry }
+        if entry.utf8.contains(equals) { return entry }
         guard let value = getenv(entry) else { return nil }
         return "\(entry)=\(String(cString: value))"
     }
