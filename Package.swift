@@ -45,7 +45,7 @@ let package = Package(
         layer("CGroups", ["LinuxSystem", "OCI", "CLinux"]),
         layer("Images", ["LinuxSystem", "OCI", "CLinux", "CArchive", "CNettle"]),
         layer("Network", ["LinuxSystem", "CLinux", "CNetlink"]),
-        layer("HVBridge", ["LinuxSystem", "CLinux"]),
+        layer("HVBridge", ["LinuxSystem", "OCI", "CLinux"]),
         // L3: zones.
         layer(
             "ZoneRuntime",
@@ -62,7 +62,7 @@ let package = Package(
             name: "TestSupport", dependencies: ["LinuxSystem"], path: "Tests/TestSupport", swiftSettings: strict),
         tests("Images", ["Images", "LinuxSystem", "OCI", "TestSupport"]),
         tests("Network", ["Network", "LinuxSystem", "CLinux"]),
-        tests("HVBridge", ["HVBridge", "LinuxSystem"]),
+        tests("HVBridge", ["HVBridge", "LinuxSystem", "OCI", "CLinux", "TestSupport"]),
         tests("Seccomp", ["Seccomp", "LinuxSystem", "OCI", "CSeccomp"]),
         tests("LinuxSystem", ["LinuxSystem", "CLinux", "TestSupport"]),
         tests("OCI", ["OCI"]),

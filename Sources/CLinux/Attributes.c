@@ -72,6 +72,9 @@ int zn_ioprio_set(int priority) { return (int)RESULT(syscall(SYS_ioprio_set, 1, 
 int zn_sched_setaffinity(const void *mask, size_t size) {
     return (int)RESULT(syscall(SYS_sched_setaffinity, 0, size, mask));
 }
+int zn_sched_setaffinity_of(pid_t thread, const void *mask, size_t size) {
+    return (int)RESULT(syscall(SYS_sched_setaffinity, thread, size, mask));
+}
 int zn_sched_getaffinity(void *mask, size_t size) {
     return (int)RESULT(syscall(SYS_sched_getaffinity, 0, size, mask));
 }

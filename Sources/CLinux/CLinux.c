@@ -329,6 +329,8 @@ int zn_ioctl(int fd, unsigned long request, uint64_t argument) { return RESULT(i
 int zn_ioctl_pointer(int fd, unsigned long request, void *argument) { return RESULT(ioctl(fd, request, argument)); }
 int zn_socketpair_seqpacket(int fds[2]) { return RESULT(socketpair(AF_UNIX, SOCK_SEQPACKET | SOCK_CLOEXEC, 0, fds)); }
 
+int zn_socketpair_stream(int fds[2]) { return RESULT(socketpair(AF_UNIX, SOCK_STREAM | SOCK_CLOEXEC, 0, fds)); }
+
 static int unix_address(const char *path, struct sockaddr_un *address) {
     memset(address, 0, sizeof *address);
     address->sun_family = AF_UNIX;

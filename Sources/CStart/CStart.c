@@ -76,10 +76,28 @@ static int enters_zone(long argc, char **argv) {
     return 0;
 }
 
+// The runtime looks for its crash reporter below the folder of its executable, and ends the program where it cannot find
+// that: it is told to look nowhere.
+#define NO_REPORTER "SWIFT_BACKTRACE=enable=no,swift-backtrace=/dev/null"
+
+/// The first process of a machine has no /proc that would tell the runtime where its executable is. The kernel has given it
+/// HOME and TERM: the last of its variables makes room.
+static void prepare_first_process(char **envp) {
+    struct statfs info;
+    if (call(SYS_getpid, 0, 0, 0, 0, 0) != 1 || call(SYS_statfs, (long)"/proc/self", (long)&info, 0, 0, 0) >= 0) return;
+    if (!*envp) return;
+    while (envp[1]) {
+        envp++;
+        BARRIER();
+    }
+    *envp = (char *)NO_REPORTER;
+}
+
 __attribute__((used, visibility("hidden"))) void zn_before_start(long *stack) {
     long argc = stack[0];
     char **argv = (char **)(stack + 1);
     char **envp = argv + argc + 1;
+    prepare_first_process(envp);
     if (!enters_zone(argc, argv) || call(SYS_geteuid, 0, 0, 0, 0, 0) != 0) return;
     struct statfs info;
     if (call(SYS_statfs, (long)"/proc/self/exe", (long)&info, 0, 0, 0) < 0 || info.f_flags & ST_RDONLY) return;
@@ -93,11 +111,11 @@ __attribute__((used, visibility("hidden"))) void zn_before_start(long *stack) {
     attributes.userns_fd = 0;
     long result = call(SYS_mount_setattr, tree, (long)"", EMPTY_PATH, (long)&attributes, sizeof attributes);
     // The mount has no path, so the Swift runtime would look for its crash reporter in the working directory, which is
-    // anybody's: it is told to look nowhere. More variables than this is nobody's environment.
+    // anybody's. More variables than this is nobody's environment.
     enum { MOST = 4096 };
     char *environment[MOST];
     long count = 0;
-    environment[count++] = (char *)"SWIFT_BACKTRACE=enable=no,swift-backtrace=/dev/null";
+    environment[count++] = (char *)NO_REPORTER;
     for (; *envp && count < MOST - 1; envp++) {
         environment[count++] = *envp;
         BARRIER();

@@ -16,6 +16,17 @@ public struct Image: Sendable {
     /// RFC 3339, where the image says it.
     public var created: String? { configuration.created }
 
+    /// Stands for no image: of a zone that boots what is on its own disk.
+    public static func none(_ name: String) -> Image { Image(none: name) }
+
+    private init(none name: String) {
+        self.name = name
+        digest = SHA256.digest(of: [])
+        manifest = ImageManifest()
+        configuration = ImageConfiguration()
+        size = 0
+    }
+
     /// What machine it is for.
     public var platform: Platform {
         var platform = Platform(architecture: configuration.architecture, os: configuration.os)

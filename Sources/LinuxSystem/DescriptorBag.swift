@@ -21,6 +21,12 @@ public struct DescriptorBag: ~Copyable {
         _ = Descriptor(owning: raw)
     }
 
+    /// Closes all of them early.
+    public mutating func closeAll() {
+        for raw in numbers { _ = Descriptor(owning: raw) }
+        numbers = []
+    }
+
     deinit {
         for raw in numbers { _ = Descriptor(owning: raw) }
     }

@@ -7,7 +7,7 @@ import LinuxSystem
 /// A set of CPUs, as sched_setaffinity(2) takes it.
 public struct CPUSet: Sendable, Equatable {
     /// More than any kernel is built for (`CONFIG_NR_CPUS`).
-    static let limit = 8192
+    public static let limit = 8192
 
     /// Bit n of byte n / 8 for CPU n: the layout of the kernel's longs on little-endian machines.
     private(set) var words: [UInt64]

@@ -138,6 +138,8 @@ public struct ProcessPlan: Sendable {
     public var seccompListener: SeccompListener?
     /// How many descriptors from 3 on the program inherits.
     public var preservedDescriptors = 0
+    /// Further descriptors of the plan's that the program inherits, under the numbers that they have.
+    public var inherited: [CInt] = []
     /// Whether the program is killed when the process that launched it ends: PR_SET_PDEATHSIG.
     public var diesWithLauncher = false
     /// Keeps a small init as the zone's pid 1, which reaps orphans and passes signals on to the program.

@@ -29,7 +29,7 @@ enum StandardStreams {
         }
         // Also what the caller of zonectl left open for us (CVE-2024-21626). The flag is CLOSE_RANGE_CLOEXEC.
         try attempt(.standardStreams, zn_close_range(3, .max, 4))
-        for number in 3..<3 + CInt(clamping: process.preservedDescriptors) {
+        for number in process.inherited + Array(3..<3 + CInt(clamping: process.preservedDescriptors)) {
             try attempt(.standardStreams, zn_fcntl(number, F_SETFD, 0))
         }
     }

@@ -16,6 +16,7 @@ public struct ZoneDefinition: JSONRecord, Sendable, Equatable {
 
     public var name = ""
     public var type = "container"
+    /// An image's name; of a machine that boots its own disk the path of that.
     public var image = ""
     public var imageDigest: Digest?
     /// `ZONE/SNAPSHOT`: whose changes a linked clone stands on. `/LAYER`: changes of its own that a snapshot has frozen.
@@ -80,6 +81,8 @@ public struct ZoneDefinition: JSONRecord, Sendable, Equatable {
     public var storageKind: StorageKind?
     /// The number of their project, of a project quota.
     public var storageProject: Int64?
+    /// What makes it a virtual machine; nil for a container.
+    public var machine: MachineSettings?
     /// How what the zone writes is kept while it runs in the background; nil for the default.
     public var log: LogPolicy?
 
@@ -138,6 +141,7 @@ public struct ZoneDefinition: JSONRecord, Sendable, Equatable {
         try visitor.field("storage", &storage)
         try visitor.field("storageKind", &storageKind)
         try visitor.field("storageProject", &storageProject)
+        try visitor.field("machine", &machine)
     }
 
     /// A device of the host's that the zone gets.

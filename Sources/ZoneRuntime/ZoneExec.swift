@@ -45,6 +45,9 @@ public struct ZoneExecutor: Sendable {
                 .wrongState, "exec: zone \(zone) has lost its configuration", hint: "'zonectl rm -f \(zone)' removes it"
             )
         }
+        if let machine = definition.machine {
+            return try MachineVerbs(store).exec(request, in: zone, definition, machine, signals, report: report)
+        }
         let first = try open(target, zone)
 
         var plan = LaunchPlan()
@@ -58,7 +61,7 @@ public struct ZoneExecutor: Sendable {
         let delegated = try DelegatedCGroup.open(definition, groups, target)
         plan.cgroup.unified = Descriptor.number(of: delegated) ?? handles.unified
         plan.cgroup.tasks = handles.tasks
-        let process = try self.process(request, spec)
+        let process = try ZoneExecutor.process(request, spec)
         let seccomp = try SeccompPolicy(definition.seccompProfile).program(
             cache: store.folders.seccompCache, capabilities: process.capabilities?.bounding ?? [])
         plan.process = try PlanBuilder.process(process, seccomp, isAdded: true)
@@ -107,7 +110,7 @@ public struct ZoneExecutor: Sendable {
         return handle
     }
 
-    private func process(_ request: ExecRequest, _ spec: Spec) throws(ZoneError) -> Spec.Process {
+    static func process(_ request: ExecRequest, _ spec: Spec) throws(ZoneError) -> Spec.Process {
         guard var process = spec.process else { throw ZoneError(.invalid, "config.json: process: is missing") }
         process.args = request.arguments
         process.terminal = request.hasTerminal

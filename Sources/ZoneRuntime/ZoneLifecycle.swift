@@ -26,7 +26,7 @@ public struct ZoneLifecycle: Sendable {
 
     /// Makes a zone and leaves it stopped. Returns its name.
     public func create(_ wanted: ZoneDefinition, name: String?) throws(ZoneError) -> String {
-        let image = try find(wanted.image)
+        let image = try store.image(for: wanted)
         let claim = try store.claim(name)
         var rollback = Rollback()
         let zone = claim.name
@@ -40,6 +40,7 @@ public struct ZoneLifecycle: Sendable {
 
     /// What would fail at the start fails now.
     func check(_ definition: ZoneDefinition, _ image: Image) throws(ZoneError) {
+        if definition.bootsDisk { return }
         _ = try attemptingImage { () throws(ImageError) in try store.folders.images.layers(of: image) }
         let zone = definition.name
         var held = DescriptorBag()
@@ -57,12 +58,13 @@ public struct ZoneLifecycle: Sendable {
 
     /// The image that the zone was made from, though its name may mean another one by now.
     func image(of definition: ZoneDefinition) throws(ZoneError) -> Image {
-        try find(definition.imageDigest?.description ?? definition.image)
+        if definition.bootsDisk { return Image.none(definition.image) }
+        return try find(definition.imageDigest?.description ?? definition.image)
     }
 
     /// Makes a zone and starts it in the background. Returns its name once its program runs.
     public func run(_ wanted: ZoneDefinition, name: String?) throws(ZoneError) -> String {
-        let image = try find(wanted.image)
+        let image = try store.image(for: wanted)
         let claim = try store.claim(name)
         let zone = claim.name
         var rollback = Rollback()

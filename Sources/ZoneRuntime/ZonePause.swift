@@ -15,12 +15,23 @@ extension ZoneControl {
         record.phase = .paused
         // Recorded first: killed in between, the zone is shown as paused, and `resume` puts both right.
         try store.write(record, in: folder)
-        do throws(SystemError) { try record.groups.freeze() } catch {
+        do throws(ZoneError) {
+            if try isMachine(entry.name) {
+                // Its clock stands still with it, which a frozen process's does not.
+                try MachineVerbs(store).ask(entry.name, MachineRequest(.pause))
+            } else {
+                try attempting("pause zone \(entry.name)") { () throws(SystemError) in try record.groups.freeze() }
+            }
+        } catch {
             record.phase = .running
             try store.write(record, in: folder)
-            throw ZoneError("pause zone \(entry.name)", error)
+            throw error
         }
         EventLog(store.folders).record(.pause, zone: entry.name)
+    }
+
+    private func isMachine(_ name: String) throws(ZoneError) -> Bool {
+        try store.definition(of: name)?.machine != nil
     }
 
     /// Lets a paused zone go on.
@@ -30,7 +41,11 @@ extension ZoneControl {
         guard case .paused = entry.state, var record = entry.record else {
             throw ZoneError(.wrongState, "resume: zone \(entry.name) is \(entry.state.word), not paused")
         }
-        try attempting("resume zone \(entry.name)") { () throws(SystemError) in try record.groups.thaw() }
+        if try isMachine(entry.name) {
+            try MachineVerbs(store).ask(entry.name, MachineRequest(.resume))
+        } else {
+            try attempting("resume zone \(entry.name)") { () throws(SystemError) in try record.groups.thaw() }
+        }
         record.phase = .running
         try store.write(record, in: try store.openVolatile(entry.name))
         EventLog(store.folders).record(.resume, zone: entry.name)

@@ -25,7 +25,7 @@ public struct ZoneRunner: Sendable {
     /// Runs the zone and returns its first process's exit status, as a shell shows it.
     public func run(_ wanted: ZoneDefinition, name: String?) throws(ZoneError) -> Int32 {
         // First: who does not find it may go and fetch it, which a signal must be able to end.
-        let image = try attemptingImage { () throws(ImageError) in try store.folders.images.find(wanted.image) }
+        let image = try store.image(for: wanted)
         // Before anything can wait for them; children start with an empty mask.
         let signals = try attempting("wait for signals") { () throws(SystemError) in try SignalQueue(.forwarded) }
         let claim = try store.claim(name)
@@ -75,6 +75,12 @@ public struct ZoneRunner: Sendable {
 }
 
 extension ZoneStore {
+    /// The image that a new zone is made from: none for a machine that boots its own disk.
+    func image(for wanted: ZoneDefinition) throws(ZoneError) -> Image {
+        if wanted.bootsDisk { return Image.none(wanted.image) }
+        return try attemptingImage { () throws(ImageError) in try folders.images.find(wanted.image) }
+    }
+
     /// Writes what a claimed zone is to be.
     func define(
         _ wanted: ZoneDefinition, _ image: Image, _ claim: borrowing Claim
@@ -82,13 +88,22 @@ extension ZoneStore {
         var definition = wanted
         definition.name = claim.name
         // Who names a digest wants that one, whatever becomes of the name beside it.
-        if !ImageStore.isPinned(wanted.image) { definition.image = image.name }
-        definition.imageDigest = image.digest
+        if !definition.bootsDisk {
+            if !ImageStore.isPinned(wanted.image) { definition.image = image.name }
+            definition.imageDigest = image.digest
+        }
         definition.created = Int64(time(nil))
-        try SystemZone.settle(&definition, image, folders.images)
+        if definition.machine != nil {
+            try MachinePlanner.settle(&definition, self)
+            try MachineDisks(self).make(&definition, in: claim.persistent)
+        } else {
+            try SystemZone.settle(&definition, image, folders.images)
+        }
         try definition.addVolumes(of: image)
         definition.nameVolumes()
-        if definition.storage != nil { try StorageMaker(self).make(&definition, in: claim.persistent) }
+        if definition.storage != nil, definition.machine == nil {
+            try StorageMaker(self).make(&definition, in: claim.persistent)
+        }
         // No network goes until the definition says who is in it.
         let networks = try NetworkStore(self).provided(for: definition)
         defer { networks?.unlock() }

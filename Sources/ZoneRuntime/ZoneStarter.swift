@@ -40,14 +40,17 @@ struct ZoneStarter: Sendable {
     struct Prepared: ~Copyable {
         var plan: LaunchPlan
         let groups: any CGroupManager
-        fileprivate var record: ZoneRecord
-        fileprivate let volatile: Descriptor
-        fileprivate let handles: CGroupHandles
-        fileprivate let spec: Spec
-        fileprivate let resources: Spec.Resources
-        fileprivate let links: ZoneLinks
-        fileprivate let ports: ZonePorts
-        fileprivate var held: ZonePorts.Held
+        var record: ZoneRecord
+        let volatile: Descriptor
+        let handles: CGroupHandles
+        let spec: Spec
+        let resources: Spec.Resources
+        let links: ZoneLinks
+        let ports: ZonePorts
+        var held: ZonePorts.Held
+        /// Of a machine: what its monitor says once.
+        var readiness: Descriptor?
+        var isContainer = true
     }
 
     /// A zone whose program runs.
@@ -64,6 +67,7 @@ struct ZoneStarter: Sendable {
         _ claim: borrowing ZoneStore.Claim,
         _ circumstances: Circumstances
     ) throws(ZoneError) -> Prepared {
+        if definition.machine != nil { return try prepareMachine(definition, image, claim, circumstances) }
         var opened = DescriptorBag()
         let definition = try VolumeMounts(store).provided(definition, &opened)
         let zone = claim.name
@@ -119,7 +123,8 @@ struct ZoneStarter: Sendable {
         }
         return Prepared(
             plan: plan, groups: groups, record: record, volatile: volatile, handles: handles, spec: spec,
-            resources: resources, links: ZoneLinks(store, definition, report: report), ports: ports, held: held)
+            resources: resources, links: ZoneLinks(store, definition, report: report), ports: ports, held: held,
+            readiness: nil)
     }
 
     /// Starts the program. A signal that means "end" stops that.
@@ -139,7 +144,8 @@ struct ZoneStarter: Sendable {
         }
         let pid = launching.process.pid
         do throws(ZoneError) {
-            try prepared.links.connect(pid)
+            // A machine's cards are taps, which it has already.
+            if prepared.isContainer { try prepared.links.connect(pid) }
             try prepared.ports.serve(prepared.held, process: launching.process, in: prepared.volatile)
         } catch {
             // Where the child has failed meanwhile, that is the reason.
@@ -164,6 +170,11 @@ struct ZoneStarter: Sendable {
         } catch {
             throw ZoneError(error, zone: zone)
         }
+        if let readiness = prepared.readiness.take() {
+            // Else the pipe would not end with the monitor.
+            prepared.plan.descriptors.closeAll()
+            try awaitMachine(readiness, &launching, signals, prepared.groups, prepared.resources)
+        }
         return Started(launching: launching, record: prepared.record, groups: prepared.groups)
     }
 
@@ -182,7 +193,7 @@ struct ZoneStarter: Sendable {
         spec.linux?.namespaces.append(namespace)
     }
 
-    private func newRecord(
+    func newRecord(
         _ definition: ZoneDefinition,
         _ image: Image,
         _ spec: Spec,

@@ -19,7 +19,7 @@ struct ZoneTree: ~Copyable {
     private let mounts: MountCopy?
     private let claim: ZoneStore.Claim?
 
-    private init(
+    init(
         _ zone: String, root: consuming Descriptor, mounts: consuming MountCopy? = nil,
         claim: consuming ZoneStore.Claim? = nil
     ) {

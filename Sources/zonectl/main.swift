@@ -16,10 +16,13 @@ exit(Main.run())
 /// Finds the verb, runs it and turns its error into a status.
 enum Main {
     static func run() -> Int32 {
+        let program = zn_arguments()[0].flatMap { String(validatingCString: $0) } ?? ""
+        if GuestAgent.isCalled(by: program) { GuestAgent.run() }
         do throws(ZoneError) {
             let words = try words()
+            // Before what closes descriptors: it inherits many.
+            if words.first == MachineCommand.monitorVerb { return MachineCommand.monitor(words.dropFirst()) }
             StandardStream.closeOthers(keeping: EngineOption.preserved(words))
-            let program = zn_arguments()[0].flatMap { String(validatingCString: $0) } ?? ""
             if UnitGenerator.isCalled(by: program) { return UnitGenerator.run(words) }
             if EngineFace.isCalled(by: program) { return EngineFace.run(words[...], program) }
             return try dispatch(words[...], program)

@@ -63,7 +63,7 @@ private func parse(_ words: ArraySlice<String>, _ parser: ArgumentParser) {
         for value in arguments.list(option) {
             switch option.kind {
             case .flag: expect(value == "true" || value == "false", "--\(option.name) is \(value)")
-            case .value:
+            case .value, .optional:
                 let bytes = Array(value.utf8)
                 expect(
                     words.contains { $0.utf8.count >= bytes.count && $0.utf8.suffix(bytes.count).elementsEqual(bytes) },

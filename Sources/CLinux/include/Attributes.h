@@ -41,6 +41,7 @@ int zn_sched_setattr(uint32_t policy, uint64_t flags, int32_t nice, uint32_t pri
 /// ioprio_set(2) of the caller.
 int zn_ioprio_set(int priority);
 int zn_sched_setaffinity(const void *_Nonnull mask, size_t size);
+int zn_sched_setaffinity_of(pid_t thread, const void *_Nonnull mask, size_t size);
 /// The raw call: returns how many bytes the kernel wrote.
 int zn_sched_getaffinity(void *_Nonnull mask, size_t size);
 int zn_prlimit(pid_t pid, int resource, uint64_t soft, uint64_t hard);

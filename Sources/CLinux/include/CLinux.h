@@ -8,6 +8,8 @@
 #define CLINUX_H
 
 #include "Attributes.h"
+#include "Guest.h"
+#include "Processor.h"
 #include "Probe.h"
 #include "Storage.h"
 
@@ -154,6 +156,7 @@ int zn_sigmask(uint64_t mask);
 int zn_ioctl(int fd, unsigned long request, uint64_t argument);
 int zn_ioctl_pointer(int fd, unsigned long request, void *_Nonnull argument);
 int zn_socketpair_seqpacket(int fds[_Nonnull 2]);
+int zn_socketpair_stream(int fds[_Nonnull 2]);
 ssize_t zn_send_fd(int socket, const void *_Nonnull data, size_t size, int fd);
 /// Makes a listening unix socket of `type` (SOCK_SEQPACKET, SOCK_STREAM) at a path, of mode 0600.
 int zn_unix_listen(const char *_Nonnull path, int type);

@@ -56,6 +56,7 @@ struct ArgumentParser {
         guard let option = options.first(where: { $0.name == name }) else { throw unknown("--\(name)") }
         switch option.kind {
         case .flag: arguments.add(option, try truth(given ?? "true", of: "--\(name)"))
+        case .optional(_, let without): arguments.add(option, given ?? without)
         case .value(let valueName):
             guard let value = given ?? rest.popFirst() else { throw missingValue("--\(name)", valueName) }
             arguments.add(option, value)
@@ -79,6 +80,7 @@ struct ArgumentParser {
                     return
                 }
                 arguments.add(option, "true")
+            case .optional(_, let without): arguments.add(option, without)
             case .value(let valueName):
                 let given = following.after("=") ?? following
                 guard let value = given.isEmpty ? rest.popFirst() : given else {

@@ -10,6 +10,8 @@ struct Option: Sendable {
         case flag
         /// `--name NAME`, `--name=NAME`; the text names the value in the help, and tells completion what it is: ``WordKind``.
         case value(String)
+        /// `--vm`, `--vm=micro`: a value that may be left out, and is never the next word. The second text is what it is then.
+        case optional(String, String)
     }
 
     let name: String
@@ -25,6 +27,10 @@ struct Option: Sendable {
 
     static func value(_ name: String, _ short: Unicode.Scalar? = nil, _ valueName: String, _ help: String) -> Option {
         Option(name: name, short: short, kind: .value(valueName), help: help, repeats: false)
+    }
+
+    static func optional(_ name: String, _ valueName: String, without: String, _ help: String) -> Option {
+        Option(name: name, short: nil, kind: .optional(valueName, without), help: help, repeats: false)
     }
 
     static func list(_ name: String, _ short: Unicode.Scalar? = nil, _ valueName: String, _ help: String) -> Option {

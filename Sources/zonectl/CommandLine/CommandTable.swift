@@ -13,6 +13,7 @@ enum CommandTable {
         WaitCommand.command, RenameCommand.command, RemoveCommand.command,
         ListCommand.command, PsCommand.command, InspectCommand.command, DiffCommand.command, SetCommand.command,
         UsageCommand.command, LogsCommand.command,
+        ScreenshotCommand.command, SendKeyCommand.command, ResetCommand.command,
         EventsCommand.command, StatsCommand.command, TopCommand.command, MetricsCommand.command,
         SnapshotCreateCommand.command, SnapshotListCommand.command, SnapshotRestoreCommand.command,
         SnapshotRemoveCommand.command, CloneCommand.command, CommitCommand.command,

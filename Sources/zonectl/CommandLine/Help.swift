@@ -43,6 +43,7 @@ enum Help {
                     switch option.kind {
                     case .flag: ""
                     case .value(let valueName): " \(valueName)"
+                    case .optional(let valueName, _): "[=\(valueName)]"
                     }
                 return ("\(short)--\(option.name)\(value)", option.help + (option.repeats ? " (may be repeated)" : ""))
             })

@@ -165,6 +165,7 @@ enum Manual {
             var term = option.short.map { ManualText.bold("-\($0)") + ", " } ?? ""
             term += ManualText.bold("--\(option.name)")
             if case .value(let name) = option.kind { term += " \(ManualText.italic(name))" }
+            if case .optional(let name, _) = option.kind { term += "[=\(ManualText.italic(name))]" }
             page.item(term, option.help + "." + (option.repeats ? " May be repeated." : ""))
         }
     }

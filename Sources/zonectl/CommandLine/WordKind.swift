@@ -66,6 +66,7 @@ enum WordKind: Sendable, Equatable {
 extension Option {
     /// What its value is.
     var completedValue: WordKind {
+        if case .optional(let value, _) = kind { return WordKind(of: value, in: .other) }
         guard case .value(let value) = kind else { return .words(["true", "false"]) }
         switch name {
         // Folders of the zone's.

@@ -51,7 +51,7 @@ enum RunCommand {
             mount, tmpfs, readOnly, addCapability, dropCapability, security, limit, sysctl, device, usesInit,
             entrypoint, label, logDriver, logOption, proc, storage,
         ] + NetworkOptions.forRun + ResourceOptions.all + SupervisionOptions.all + SystemOptions.all
-        + PullOptions.forRun
+        + PullOptions.forRun + MachineOptions.all
 
     static let command = Command(
         names: ["run"], group: .run, operands: "IMAGE [COMMAND [ARGUMENT…]]",
@@ -80,9 +80,13 @@ enum RunCommand {
             # A web server at http://localhost:8080, with a folder of the host's and limits
             zonectl run -d --name web --restart always -p 8080:80 -v /srv/www:/www:ro -m 256M busybox httpd -f -h /www
             """,
-        options: [detach] + definitionOptions, endsOptionsAtOperand: true, entersZone: true
+        options: [detach, MachineOptions.dryRun] + definitionOptions, endsOptionsAtOperand: true, entersZone: true
     ) { (arguments, context) throws(ZoneError) in
         var definition = try definition(arguments)
+        if arguments.flag(MachineOptions.dryRun) {
+            try Output.write(try MachinePreview.text(definition))
+            return 0
+        }
         do throws(ZoneError) {
             if arguments.flag(detach) {
                 // Nobody is at the terminal.
@@ -155,6 +159,7 @@ enum RunCommand {
         try SupervisionOptions.apply(arguments, to: &definition)
         definition.log = try OptionValue.log(driver: arguments.value(logDriver), options: arguments.list(logOption))
         try SystemOptions.apply(arguments, to: &definition)
+        try MachineOptions.apply(arguments, to: &definition)
         return definition
     }
 

@@ -1,0 +1,174 @@
+// SPDX-License-Identifier: Apache-2.0
+// SPDX-FileCopyrightText: ZoneRuntime authors
+
+import CLinux
+import Glibc
+import LinuxSystem
+import OCI
+
+/// A connection to a machine's monitor: ``MachineRequest``s, and sessions in its guest.
+struct MachineClient: ~Copyable {
+    let zone: String
+    let socket: Descriptor
+    private var reader = GuestFrameReader()
+    private(set) var queue = GuestFrameQueue()
+
+    /// Connects to the monitor of a running zone.
+    init(_ store: ZoneStore, _ zone: String) throws(ZoneError) {
+        self.zone = zone
+        let folder = try store.openVolatile(zone)
+        do throws(SystemError) {
+            // An address has room for 107 bytes only.
+            let path = "/proc/self/fd/\(folder.raw)/\(MachineMonitor.name)"
+            socket = Descriptor(owning: try check(zn_unix_connect(path, 1), "connect", MachineMonitor.name))
+            Descriptor.setNonBlocking(socket.raw)
+        } catch {
+            throw ZoneError("reach the machine of zone \(zone)", error)
+        }
+    }
+
+    mutating func send(_ frame: GuestFrame) throws(ZoneError) {
+        queue.add(frame)
+        try flush()
+    }
+
+    mutating func flush() throws(ZoneError) {
+        do throws(SystemError) { try queue.flush(to: socket.raw) } catch {
+            throw ZoneError(.wrongState, "the machine of zone \(zone) has just ended")
+        }
+    }
+
+    /// Reads what has come; nil at the end.
+    mutating func receive() throws(ZoneError) -> [GuestFrame]? {
+        var buffer = [UInt8](repeating: 0, count: 64 << 10)
+        let count = read(socket.raw, &buffer, buffer.count)
+        if count < 0, errno == EAGAIN || errno == EINTR { return [] }
+        guard count > 0 else { return nil }
+        reader.append(buffer[..<count])
+        var frames: [GuestFrame] = []
+        do throws(GuestFrameError) {
+            while let frame = try reader.next() { frames.append(frame) }
+        } catch {
+            throw ZoneError(.system, "the machine of zone \(zone) answers nonsense (\(error))")
+        }
+        return frames
+    }
+
+    /// Asks the monitor for something, and waits for what it answers.
+    mutating func ask(_ request: MachineRequest, milliseconds: Int64 = 30_000) throws(ZoneError) -> MachineStatus {
+        let bytes = try answer(to: GuestFrame(.control, 0, request.serialized()), milliseconds: milliseconds)
+        guard let status = try? MachineStatus(parsing: bytes) else {
+            throw ZoneError(.system, "the machine of zone \(zone) answers nonsense")
+        }
+        return status
+    }
+
+    /// Sends a frame that is answered once, and waits for that.
+    mutating func answer(to frame: GuestFrame, milliseconds: Int64) throws(ZoneError) -> [UInt8] {
+        try send(frame)
+        let due = MonotonicClock.milliseconds + milliseconds
+        while MonotonicClock.milliseconds < due {
+            var poller = Poller()
+            let place = poller.add(socket.raw, write: !queue.isEmpty)
+            let left = CInt(clamping: due - MonotonicClock.milliseconds)
+            let hasEvent = try attempting("wait for the machine of zone \(zone)") { () throws(SystemError) in
+                try poller.wait(milliseconds: left)
+            }
+            guard hasEvent else { continue }
+            try flush()
+            guard poller.isReadable(place) else { continue }
+            guard let frames = try receive() else {
+                throw ZoneError(.wrongState, "the machine of zone \(zone) has just ended")
+            }
+            for frame in frames {
+                if frame.kind == .answer { return frame.payload }
+                if frame.kind == .failed { throw MachineGuest.failure(frame) }
+            }
+        }
+        throw ZoneError(
+            .system, "the machine of zone \(zone) did not answer within \(milliseconds / 1000) s",
+            hint: "'zonectl stop \(zone)' ends it")
+    }
+}
+
+/// A session in a machine's guest, with this process's own streams.
+struct MachineSession: ~Copyable {
+    private var client: MachineClient
+    private var streams: SessionStreams
+    private let hasTerminal: Bool
+
+    init(_ client: consuming MachineClient, input: CInt?, output: CInt = 1, error: CInt = 2, hasTerminal: Bool = false) {
+        self.client = client
+        self.hasTerminal = hasTerminal
+        streams = SessionStreams(session: MachineGuest.mainSession, input: input, output: output, error: error)
+    }
+
+    /// Opens the session and stays with it until it ends. Returns the exit status, as a shell shows it. `answer` gets what a
+    /// session without a program found out.
+    consuming func run(
+        _ request: GuestRequest, _ signals: borrowing SignalQueue, answer: ([UInt8]) -> Void = { _ in }
+    ) throws(ZoneError) -> Int32 {
+        var session = self
+        let isRaw = session.hasTerminal && Terminal.isTerminal(0)
+        let raw = try attempting("prepare the terminal") { () throws(SystemError) in isRaw ? try RawMode(0) : nil }
+        let result: Result<Int32, ZoneError>
+        do throws(ZoneError) {
+            result = .success(try session.serve(request, signals, answer))
+        } catch {
+            result = .failure(error)
+        }
+        drop(raw)
+        return try result.get()
+    }
+
+    private mutating func serve(
+        _ request: GuestRequest, _ signals: borrowing SignalQueue, _ answer: ([UInt8]) -> Void
+    ) throws(ZoneError) -> Int32 {
+        try client.send(GuestFrame(.open, MachineGuest.mainSession, request.serialized()))
+        var exitCode: Int32?
+        var hasStarted = false
+        while exitCode == nil || !streams.isSettled {
+            var poller = Poller()
+            let socket = poller.add(exitCode == nil ? client.socket.raw : -1, write: !client.queue.isEmpty)
+            let pending = poller.add(signals.raw)
+            if hasStarted { streams.join(&poller) }
+            let hasEvent = try attempting("wait for the process") { () throws(SystemError) in try poller.wait() }
+            guard hasEvent else { continue }
+            var frames: [GuestFrame] = []
+            if hasStarted { streams.serve(poller) { frames.append($0) } }
+            if poller.isReadable(pending) { pass(signals, &frames) }
+            for frame in frames where exitCode == nil { try client.send(frame) }
+            if exitCode == nil { try client.flush() }
+            guard poller.isReadable(socket) else { continue }
+            guard let received = try client.receive() else {
+                throw ZoneError(.wrongState, "the machine of zone \(client.zone) has just ended")
+            }
+            for frame in received {
+                switch frame.kind {
+                case .started: hasStarted = true
+                case .failed: throw MachineGuest.failure(frame)
+                case .answer: answer(frame.payload)
+                case .exited: exitCode = frame.number(Int32.self).map { $0 & 0xFF } ?? 125
+                default:
+                    guard streams.receive(frame) else {
+                        throw ZoneError(.system, "the machine of zone \(client.zone) answers nonsense (\(frame.kind))")
+                    }
+                    // A session without a program says nothing of a start.
+                    hasStarted = true
+                }
+            }
+        }
+        let code = exitCode ?? 125
+        return streams.failure != nil && code == 0 ? 125 : code
+    }
+
+    private func pass(_ signals: borrowing SignalQueue, _ frames: inout [GuestFrame]) {
+        while let number = signals.next() {
+            if hasTerminal, number == SIGWINCH || number == SIGCONT {
+                if let size = Terminal.size(of: 0) { frames.append(.resize(MachineGuest.mainSession, size)) }
+            } else if number != SIGWINCH {
+                frames.append(.signal(MachineGuest.mainSession, number))
+            }
+        }
+    }
+}

@@ -1,0 +1,29 @@
+// SPDX-License-Identifier: Apache-2.0
+// SPDX-FileCopyrightText: ZoneRuntime authors
+
+import HVBridge
+import LinuxSystem
+
+/// Makes the disks that a new machine has of its own, and looks at those that it is given.
+struct MachineDisks {
+    let store: ZoneStore
+
+    init(_ store: ZoneStore) { self.store = store }
+
+    func make(_ definition: inout ZoneDefinition, in persistent: borrowing Descriptor) throws(ZoneError) {
+        guard var machine = definition.machine, machine.kind == .full else { return }
+        machine = try MachineDiskPlan(machine).machine
+        for (index, disk) in machine.disks.enumerated() {
+            guard let size = disk.size else { continue }
+            let name = "disk-\(index).qcow2"
+            do throws(DiskFault) {
+                try DiskImages.create("\(store.folders.persistent(definition.name))/\(name)", size: size, format: .qcow2)
+            } catch {
+                throw ZoneError(error, disk: name)
+            }
+            machine.disks[index].path = name
+            machine.disks[index].format = "qcow2"
+        }
+        definition.machine = machine
+    }
+}

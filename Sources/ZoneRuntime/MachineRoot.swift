@@ -1,0 +1,126 @@
+// SPDX-License-Identifier: Apache-2.0
+// SPDX-FileCopyrightText: ZoneRuntime authors
+
+import CLinux
+import LinuxSystem
+import Namespaces
+import OCI
+
+/// What QEMU and its monitor see of the host: /usr, read-only, one folder of their own, and nothing else (P18). They have namespaces
+/// of their own, no network, a user of their own, no capabilities and the default filter.
+struct MachineRoot {
+    let store: ZoneStore
+    let name: String
+    /// QEMU's own user and group.
+    let user: UInt32
+
+    /// Made once for all machines: mount points, and the links of a merged /usr as the host has them.
+    private var skeleton: String { "\(store.folders.store)/machines/root" }
+    private static let systemFolders = ["bin", "sbin", "lib", "lib32", "lib64", "libx32"]
+
+    /// Makes the skeleton where it is missing.
+    private func makeSkeleton() throws(SystemError) -> [String] {
+        let machines = try Descriptor.makePath("\(store.folders.store)/machines", mode: 0o711)
+        try machines.ensureDirectory("root", mode: 0o755)
+        let root = try machines.open("root", [.readOnly, .directory, .noFollow], resolve: .beneath)
+        for name in ["usr", "dev", "proc", "tmp", "run", "etc", "share"] { try root.ensureDirectory(name) }
+        let run = try root.open("run", [.readOnly, .directory, .noFollow], resolve: .beneath)
+        try run.ensureDirectory("machine")
+        var bound: [String] = []
+        for name in MachineRoot.systemFolders {
+            guard let status = try? FileStatus.of("/\(name)", followLinks: false) else { continue }
+            if status.kind == .symlink {
+                let text = try Descriptor.open("/", [.path, .directory]).readLink(name)
+                do throws(SystemError) { try root.makeSymlink(name, to: text) } catch {
+                    if error.errno != .exists { throw error }
+                }
+            } else if status.kind == .directory {
+                try root.ensureDirectory(name)
+                bound.append("/\(name)")
+            }
+        }
+        return bound
+    }
+
+    /// The folder that the machine and the host share: ROOT/NAME/machine.
+    func makeFolder(in volatile: borrowing Descriptor) throws(ZoneError) -> Descriptor {
+        try attempting("make the folder of machine \(name)") { () throws(SystemError) in
+            try volatile.removeTree(MachinePlaces.hostFolder)
+            try volatile.ensureDirectory(MachinePlaces.hostFolder, mode: 0o700)
+            let folder = try volatile.open(
+                MachinePlaces.hostFolder, [.readOnly, .directory, .noFollow], resolve: .beneath)
+            try check(zn_fchownat(folder.raw, "", user, user, 0x1000 /* AT_EMPTY_PATH */), "chown", name)
+            return folder
+        }
+    }
+
+    /// The configuration of the machine's first process. `mounts` come beside what every machine has.
+    func spec(
+        _ definition: ZoneDefinition, program: [String], mounts: [Spec.Mount], usesKVM: Bool, cgroupsPath: String
+    ) throws(ZoneError) -> Spec {
+        var spec = try base(definition.name, cgroupsPath: cgroupsPath)
+        var process = Spec.Process()
+        process.terminal = definition.hasTerminal
+        process.args = program
+        process.env = ["PATH=/usr/bin:/bin", "HOME=\(MachinePlaces.folder)"]
+        process.cwd = "/"
+        process.user.uid = user
+        process.user.gid = user
+        process.capabilities = Spec.Capabilities()
+        process.noNewPrivileges = true
+        process.rlimits = definition.limits
+        spec.process = process
+        spec.mounts.append(
+            .init(
+                destination: MachinePlaces.folder, type: "bind",
+                source: "\(store.folders.volatile(name))/\(MachinePlaces.hostFolder)",
+                options: ["bind", "nosuid", "nodev", "noexec"]))
+        spec.mounts += mounts
+        var linux = spec.linux ?? Spec.Linux()
+        var resources = definition.resources
+        resources.devices = DefaultProfile.deviceRules
+        if usesKVM {
+            // misc, 10:232; QEMU has no way to be handed the open file.
+            var device = Spec.Device(type: "c", path: "/dev/kvm", major: 10, minor: 232, fileMode: 0o600)
+            device.uid = user
+            device.gid = user
+            linux.devices.append(device)
+            resources.devices.append(.init(allow: true, type: "c", major: 10, minor: 232, access: "rw"))
+        }
+        linux.resources = resources
+        spec.linux = linux
+        return spec
+    }
+
+    /// What all processes of machines have: /usr and the kernel's file systems, namespaces of their own, no rights.
+    func base(_ hostname: String, cgroupsPath: String) throws(ZoneError) -> Spec {
+        let bound = try attempting("make the root of machines") { () throws(SystemError) in try makeSkeleton() }
+        var spec = Spec()
+        spec.root = Spec.Root(path: skeleton, readonly: true)
+        spec.hostname = hostname
+        let hidden = ["bind", "ro", "nosuid", "nodev"]
+        spec.mounts =
+            DefaultProfile.mounts.filter { ["/proc", "/dev", "/dev/pts"].contains($0.destination) }
+            + [
+                .init(
+                    destination: "/tmp", type: "tmpfs", source: "tmpfs",
+                    options: ["nosuid", "nodev", "noexec", "mode=1777", "size=64m"]),
+                .init(destination: "/usr", type: "bind", source: "/usr", options: hidden),
+            ] + bound.map { .init(destination: $0, type: "bind", source: $0, options: hidden) }
+        var linux = Spec.Linux()
+        linux.namespaces = DefaultProfile.namespaces
+        linux.cgroupsPath = cgroupsPath
+        linux.maskedPaths = DefaultProfile.maskedPaths.filter { $0.hasPrefix("/proc") }
+        linux.readonlyPaths = DefaultProfile.readonlyPaths
+        spec.linux = linux
+        return spec
+    }
+
+    /// The root itself, detached.
+    func plan(_ descriptors: inout DescriptorBag) throws(ZoneError) -> RootPlan {
+        try attempting("open the root of machines") { () throws(SystemError) in
+            let tree = try Descriptor.cloneTree(skeleton, recursive: false)
+            return RootPlan(.tree(descriptors.adopt(tree)), anchor: store.folders.root, isReadOnly: true)
+        }
+    }
+}

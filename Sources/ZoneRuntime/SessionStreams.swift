@@ -1,0 +1,148 @@
+// SPDX-License-Identifier: Apache-2.0
+// SPDX-FileCopyrightText: ZoneRuntime authors
+
+import CLinux
+import Glibc
+import LinuxSystem
+
+/// The streams of a session with a guest, at the host's end: what is read here is sent as frames within the guest's window, what
+/// comes is written here, and granted anew as it goes.
+///
+/// The descriptors may be shared with whoever called `zonectl`, so they are not made non-blocking: poll(2) says when there is room
+/// for PIPE_BUF bytes, and no more is written at a time.
+struct SessionStreams: Sendable {
+    private struct Output: Sendable {
+        let raw: CInt
+        var pending: [UInt8] = []
+        var hasEnded = false
+        var place: Int?
+        /// Bytes that the guest may still send: what a guest sends beyond that breaks the protocol.
+        var allowance = GuestFrame.window
+    }
+
+    let session: UInt32
+    private var input: CInt?
+    private var inputPlace: Int?
+    private var credit = GuestFrame.window
+    private var outputs: [GuestFrame.Stream: Output]
+    /// Whether what came could not be written, and the reason.
+    private(set) var failure: SystemError?
+
+    private static let portion = 4096
+
+    /// `input`: nil where nothing is passed on.
+    init(session: UInt32, input: CInt?, output: CInt, error: CInt) {
+        self.session = session
+        self.input = input
+        outputs = [.output: Output(raw: output), .error: Output(raw: error)]
+    }
+
+    /// Whether all that came is written.
+    var isSettled: Bool { outputs.values.allSatisfy { $0.pending.isEmpty } }
+
+    // MARK: The poll loop
+
+    mutating func join(_ poller: inout Poller) {
+        inputPlace = credit > 0 ? input.map { poller.add($0) } : nil
+        for (stream, output) in outputs {
+            outputs[stream]?.place = output.pending.isEmpty ? nil : poller.add(output.raw, read: false, write: true)
+        }
+    }
+
+    /// Does what can be done now; `send` gets frames for the guest.
+    mutating func serve(_ poller: borrowing Poller, send: (GuestFrame) -> Void) {
+        if let inputPlace, poller.isReadable(inputPlace) { takeInput(send) }
+        for (stream, output) in outputs {
+            if let place = output.place, poller.isWritable(place) { write(stream, send) }
+        }
+    }
+
+    private mutating func takeInput(_ send: (GuestFrame) -> Void) {
+        guard let raw = input else { return }
+        var buffer = [UInt8](repeating: 0, count: min(credit, 32 << 10))
+        let count = read(raw, &buffer, buffer.count)
+        if count < 0, errno == EINTR || errno == EAGAIN { return }
+        guard count > 0 else {
+            input = nil
+            return send(GuestFrame(.end, session, [GuestFrame.Stream.input.rawValue]))
+        }
+        credit -= count
+        send(.data(session, .input, buffer[..<count]))
+    }
+
+    private mutating func write(_ stream: GuestFrame.Stream, _ send: (GuestFrame) -> Void) {
+        guard var output = outputs[stream], !output.pending.isEmpty else { return }
+        let count = output.pending.withUnsafeBytes { bytes in
+            Glibc.write(output.raw, bytes.baseAddress, min(bytes.count, SessionStreams.portion))
+        }
+        if count < 0 {
+            if errno == EINTR || errno == EAGAIN { return }
+            // Nobody reads any more: the rest is dropped, and the program goes on as one whose reader is gone would not. It is told.
+            failure = failure ?? SystemError("write", "output of the machine", Errno(rawValue: errno))
+            let lost = output.pending.count
+            output.pending = []
+            output.allowance += lost
+            outputs[stream] = output
+            return send(GuestFrame.credit(session, stream, lost))
+        }
+        output.pending.removeFirst(count)
+        output.allowance += count
+        outputs[stream] = output
+        send(GuestFrame.credit(session, stream, count))
+    }
+
+    /// Writes what is left, for as long as somebody takes it.
+    mutating func settle(milliseconds: Int64) {
+        let end = MonotonicClock.milliseconds + milliseconds
+        while !isSettled, MonotonicClock.milliseconds < end {
+            var poller = Poller()
+            input = nil
+            join(&poller)
+            guard (try? poller.wait(milliseconds: CInt(clamping: end - MonotonicClock.milliseconds))) == true else {
+                continue
+            }
+            serve(poller) { _ in }
+        }
+    }
+
+    // MARK: What comes
+
+    /// Takes a frame of this session; false where it breaks the protocol.
+    mutating func receive(_ frame: GuestFrame) -> Bool {
+        switch frame.kind {
+        case .data:
+            guard let stream = frame.stream, stream != .input, outputs[stream] != nil else { return false }
+            let count = frame.payload.count - 1
+            guard (outputs[stream]?.allowance ?? 0) >= count else { return false }
+            outputs[stream]?.allowance -= count
+            outputs[stream]?.pending.append(contentsOf: frame.payload.dropFirst())
+            return true
+        case .end:
+            guard let stream = frame.stream, stream != .input else { return false }
+            outputs[stream]?.hasEnded = true
+            return true
+        case .credit:
+            guard frame.stream == .input, let count = frame.number(UInt32.self, at: 1) else { return false }
+            let (sum, overflow) = credit.addingReportingOverflow(Int(count))
+            guard !overflow, sum <= GuestFrame.window else { return false }
+            credit = sum
+            return true
+        default:
+            return false
+        }
+    }
+}
+
+extension GuestFrame {
+    static func credit(_ session: UInt32, _ stream: Stream, _ count: Int) -> GuestFrame {
+        GuestFrame(.credit, session, stream: stream, numbers: [UInt32(clamping: count)])
+    }
+
+    static func resize(_ session: UInt32, _ size: WindowSize) -> GuestFrame {
+        GuestFrame(.resize, session, numbers: [UInt16(clamping: size.rows), UInt16(clamping: size.columns)])
+    }
+
+    static func signal(_ session: UInt32, _ number: CInt) -> GuestFrame {
+        GuestFrame(.signal, session, numbers: [UInt32(bitPattern: number)])
+    }
+}
