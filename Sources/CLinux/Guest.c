@@ -36,6 +36,24 @@ int zn_reap(pid_t pid) {
 int zn_kill(pid_t pid, int signal) {
     return RESULT(kill(pid, signal));
 }
+int zn_signal_after(int signal, int milliseconds) {
+    static timer_t timer;
+    static bool is_made;
+    if (!is_made) {
+        struct sigevent event;
+        memset(&event, 0, sizeof event);
+        event.sigev_notify = SIGEV_SIGNAL;
+        event.sigev_signo = signal;
+        int result = RESULT(timer_create(CLOCK_MONOTONIC, &event, &timer));
+        if (result < 0) return result;
+        is_made = true;
+    }
+    struct itimerspec time;
+    memset(&time, 0, sizeof time);
+    time.it_value.tv_sec = milliseconds / 1000;
+    time.it_value.tv_nsec = milliseconds % 1000 * 1000000L;
+    return RESULT(timer_settime(timer, 0, &time, NULL));
+}
 int zn_waiting_bytes(int fd, int *count) {
     return RESULT(ioctl(fd, FIONREAD, count));
 }

@@ -17,7 +17,8 @@ import OCI
 /// It never ends: that would be a panic of the kernel's. Whatever goes wrong with it switches the machine off.
 public struct GuestAgent: ~Copyable {
     private let port: Descriptor
-    private let children: SignalQueue
+    /// Children that end; and a start that takes too long, see ``open(_:_:in:)``.
+    private let signals: SignalQueue
     private var modules: GuestModules
     private var reader = GuestFrameReader()
     private var queue = GuestFrameQueue()
@@ -30,6 +31,10 @@ public struct GuestAgent: ~Copyable {
     /// More than this waits to be sent: programs' output waits where it is.
     private static let mostWaiting = 512 << 10
     private static let mostSessions = 1024
+    /// How long a program's start may take, in milliseconds; the signal that says that it is over is one by which a start is
+    /// given up.
+    private static let longestStart: CInt = 15_000
+    private static let tooLate = SIGHUP
 
     /// Whether this process is the first one of a machine, which has not even a /proc yet.
     public static func isCalled(by program: String) -> Bool {
@@ -49,19 +54,19 @@ public struct GuestAgent: ~Copyable {
         switchOff()
     }
 
-    private init(port: consuming Descriptor, children: consuming SignalQueue, modules: GuestModules) {
+    private init(port: consuming Descriptor, signals: consuming SignalQueue, modules: GuestModules) {
         self.port = port
-        self.children = children
+        self.signals = signals
         self.modules = modules
     }
 
     /// Does what must be done before the host can be talked to, and no more.
     private static func start() throws(SystemError) -> GuestAgent {
-        let children = try SignalQueue(SignalSet([SIGCHLD]))
+        let signals = try SignalQueue(SignalSet([SIGCHLD, tooLate]))
         try GuestBoot.mountDevices()
         var modules = GuestModules()
         try modules.load("base", through: "virtio_console.ko")
-        return GuestAgent(port: try GuestBoot.openPort(), children: children, modules: modules)
+        return GuestAgent(port: try GuestBoot.openPort(), signals: signals, modules: modules)
     }
 
     // MARK: The loop
@@ -92,7 +97,7 @@ public struct GuestAgent: ~Copyable {
     private mutating func serveRound() throws(SystemError) -> Bool {
         var poller = Poller()
         let host = poller.add(port.raw, write: !queue.isEmpty)
-        let ended = poller.add(children.raw)
+        let ended = poller.add(signals.raw)
         var places: [(place: Int, session: GuestSession, output: GuestOutput?)] = []
         let hasRoom = queue.count < GuestAgent.mostWaiting
         for session in sessions.values {
@@ -105,10 +110,9 @@ public struct GuestAgent: ~Copyable {
         }
         guard try poller.wait() else { return true }
         if poller.isReadable(host), try !listen() { return false }
-        if poller.isReadable(ended) {
-            while children.next() != nil {}
-            try reap()
-        }
+        if poller.isReadable(ended) { drainSignals() }
+        // Also where nothing was said: the start of a program has taken the word of all that ended meanwhile.
+        try reap()
         for (place, session, output) in places {
             if let output {
                 if poller.isReadable(place) { _ = output.pass(session.number, &queue, &buffer) }
@@ -123,6 +127,11 @@ public struct GuestAgent: ~Copyable {
             do throws(SystemError) { try modules.loadForDevices() } catch { GuestAgent.report("\(error)") }
         }
         return true
+    }
+
+    /// They only say that there is something to look at.
+    private func drainSignals() {
+        while signals.next() != nil {}
     }
 
     /// What ended programs have said last is passed on as far as the host takes it.
@@ -237,12 +246,16 @@ public struct GuestAgent: ~Copyable {
 
     private mutating func open(_ number: UInt32, _ request: GuestRequest, in zone: GuestZone) throws(ZoneError) {
         let session: GuestSession
+        // A zone may stop what is born in it: nobody else would be attended to.
+        drainSignals()
+        _ = zn_signal_after(GuestAgent.tooLate, GuestAgent.longestStart)
+        defer { _ = zn_signal_after(GuestAgent.tooLate, 0) }
         switch request.action {
-        case .run: session = GuestSession(number, try zone.run(isInteractive: request.isInteractive, children))
+        case .run: session = GuestSession(number, try zone.run(isInteractive: request.isInteractive, signals))
         case .exec:
             guard let process = request.process else { throw ZoneError(.invalid, "the request: process: is missing") }
             session = GuestSession(
-                number, try zone.execute(process, isInteractive: request.isInteractive, children))
+                number, try zone.execute(process, isInteractive: request.isInteractive, signals))
         case .archive, .extract, .look:
             session = GuestSession(number, try GuestCopy.start(request, in: try zone.openRoot(for: "cp")))
         case .statistics:
@@ -255,8 +268,6 @@ public struct GuestAgent: ~Copyable {
         }
         sessions[number] = session
         queue.add(GuestFrame(.started, number, numbers: [UInt32(bitPattern: session.process.pid)]))
-        // The start has waited for children, and may have taken the word of others that ended meanwhile.
-        try attempting("wait for children") { () throws(SystemError) in try reap() }
     }
 
     // MARK: The end

@@ -21,6 +21,8 @@ struct GuestImages {
 
     // MARK: The kernel
 
+    static let kernelName = "vmlinux"
+
     /// The folder that `images/guest-kernel/build` has filled: as told by ZONECTL_GUEST, beside the executable, or where packages put it.
     static func kernelFolder(_ architecture: String) throws(ZoneError) -> String {
         var candidates: [String] = []
@@ -33,7 +35,7 @@ struct GuestImages {
         candidates += ["/usr/local/lib/zonectl/guest", "/usr/lib/zonectl/guest"]
         for candidate in candidates {
             for place in ["\(candidate)/\(architecture)", candidate] {
-                if (try? FileStatus.of("\(place)/vmlinuz"))?.kind == .regular,
+                if (try? FileStatus.of("\(place)/\(GuestImages.kernelName)"))?.kind == .regular,
                     (try? FileStatus.of("\(place)/modules.cpio"))?.kind == .regular,
                     place.hasSuffix(architecture) || architecture == Image.machine.architecture
                 {
@@ -94,25 +96,21 @@ struct GuestImages {
         // Seen together as a zone sees them, with the places for what is mounted in every zone.
         let overlay = OverlayRoot(layers: layers, store: store.folders.store, zone: "\(folder)/none")
         let root = try overlay.mountForReading(in: machines, report)
-        try attempting(attempt) { () throws(SystemError) in
-            let file = try machines.open(
-                name, [.readWrite, .create, .truncate, .noFollow], mode: 0o644, resolve: .beneath)
-            var program: HostProgram
-            do throws(SystemError) {
-                program = try HostProgram(
-                    "mkfs.erofs", ["--quiet", "-T0", "-Eforce-inode-compact", "/proc/self/fd/3", "/proc/self/fd/4/"])
-            } catch {
-                guard error.errno == .noEntry else { throw error }
-                throw SystemError("find program", "mkfs.erofs (Debian's package erofs-utils)", .noEntry)
-            }
-            let source = try root.open(".", [.readOnly, .directory], resolve: .beneath)
-            program.inherited = [file.raw, source.raw]
-            program.milliseconds = 30 * 60 * 1000
-            let outcome = try program.run()
-            guard outcome.status == .exited(0) else {
-                throw SystemError("mkfs.erofs", outcome.reason, .ioError)
-            }
+        let file = try attempting(attempt) { () throws(SystemError) in
+            try machines.open(name, [.readWrite, .create, .truncate, .noFollow], mode: 0o644, resolve: .beneath)
         }
+        let program = "/usr/bin/mkfs.erofs"
+        guard access(program, X_OK) == 0 else {
+            throw ZoneError(
+                .unsupported, "\(attempt): \(program) is missing", hint: "install Debian's package erofs-utils")
+        }
+        // It reads an image's files: it sees nothing else.
+        let outcome = try MachineRoot(store: store, name: "image", user: 0).run(
+            [program, "--quiet", "-T0", "/proc/self/fd/\(file.raw)", MachineRoot.share],
+            showing: root, inheriting: [file.raw],
+            // What belongs to others, and cannot be read by all.
+            capabilities: ["CAP_DAC_READ_SEARCH"])
+        guard outcome.status == .exited(0) else { throw ZoneError(.system, "\(attempt): mkfs.erofs: \(outcome.said)") }
     }
 }
 

@@ -68,9 +68,10 @@ struct GuestInflow: Sendable, Equatable {
     /// What is to be granted now; nil where it is too little for a message.
     mutating func grant() -> UInt32? {
         guard owed >= GuestInflow.part else { return nil }
+        // Not what the other side has not sent.
         let count = min(owed, GuestFrame.window - allowance)
         allowance += count
         owed = 0
-        return UInt32(count)
+        return count > 0 ? UInt32(count) : nil
     }
 }

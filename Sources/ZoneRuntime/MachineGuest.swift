@@ -1,6 +1,7 @@
 // SPDX-License-Identifier: Apache-2.0
 // SPDX-FileCopyrightText: ZoneRuntime authors
 
+import CLinux
 import Glibc
 import LinuxSystem
 import OCI
@@ -157,14 +158,14 @@ struct MachineGuest: ~Copyable {
 
     /// What a `failed` frame says.
     static func failure(_ frame: GuestFrame) -> ZoneError {
-        let sentence = String(decoding: frame.payload.dropFirst().prefix(4096), as: UTF8.self)
+        let (sentence, hint) = String(decoding: frame.payload.dropFirst().prefix(4096), as: UTF8.self).halves("\n")
         let code: ZoneError.Code =
             switch frame.payload.first {
             case 127: .commandNotFound
             case 126: .notExecutable
             default: .system
             }
-        return ZoneError(code, sentence.isEmpty ? "the machine's agent failed" : sentence)
+        return ZoneError(code, sentence.isEmpty ? "the machine's agent failed" : sentence, hint: hint)
     }
 
     // MARK: What the host wants

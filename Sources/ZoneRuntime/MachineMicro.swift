@@ -25,7 +25,7 @@ extension MachineStart {
         let images = GuestImages(store: store, architecture: name, report: report)
         let agent = name == Image.machine.architecture ? "/proc/self/exe" : "\(kernel)/agent"
         let initrd = try images.initrd(kernel, agent: agent)
-        show("\(kernel)/vmlinuz", as: MachinePlaces.kernel)
+        show("\(kernel)/\(GuestImages.kernelName)", as: MachinePlaces.kernel)
         show(initrd, as: MachinePlaces.initrd)
         description.firmware = .kernel(
             path: "\(MachinePlaces.folder)/\(MachinePlaces.kernel)",
@@ -35,6 +35,8 @@ extension MachineStart {
 
         var configuration = GuestConfiguration()
         configuration.hostname = definition.hostname ?? zone
+        configuration.zone = zone
+        configuration.runsInit = definition.runsInit
         try addDisks(images, &configuration, in: persistent)
         try configure(&configuration)
         let serial = try socketPair("the console")
@@ -59,11 +61,11 @@ extension MachineStart {
     /// See images/guest-kernel/README.md for what each word is worth.
     private var commandLine: String {
         var words = [
-            description.architecture.consoleName.map { "console=\($0)" } ?? "", "quiet", "panic=-1", "no_timer_check",
-            "mitigations=off", "random.trust_cpu=on", "cryptomgr.notests",
+            description.architecture.consoleName.map { "console=\($0)" } ?? "", "quiet", "panic=-1",
+            "cryptomgr.notests",
         ]
         if description.architecture.isX86 {
-            words += ["reboot=t", "i8042.noaux", "tsc=reliable"]
+            words += ["tsc=reliable", "no_timer_check"]
             if description.accelerator == .tcg, let rate = HostProcessor.timeStampKilohertz() {
                 words.append("tsc_early_khz=\(rate)")
             }

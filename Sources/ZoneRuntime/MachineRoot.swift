@@ -1,7 +1,9 @@
 // SPDX-License-Identifier: Apache-2.0
 // SPDX-FileCopyrightText: ZoneRuntime authors
 
+import CGroups
 import CLinux
+import Glibc
 import LinuxSystem
 import Namespaces
 import OCI
@@ -114,6 +116,68 @@ struct MachineRoot {
         linux.readonlyPaths = DefaultProfile.readonlyPaths
         spec.linux = linux
         return spec
+    }
+
+    /// Where programs beside machines find what they are shown.
+    static let share = "/share"
+
+    /// Runs a program to its end that sees /usr and one tree of files, and nothing else. Returns how it ended and the first line that it
+    /// said.
+    func run(
+        _ words: [String], showing tree: consuming Descriptor, inheriting inherited: [CInt], capabilities: [String]
+    ) throws(ZoneError) -> (status: ExitStatus, said: String) {
+        var spec = try base(name, cgroupsPath: "")
+        var process = Spec.Process()
+        process.args = words
+        process.env = ["PATH=/usr/bin:/bin"]
+        process.cwd = "/"
+        process.noNewPrivileges = true
+        var sets = Spec.Capabilities()
+        (sets.bounding, sets.effective, sets.permitted) = (capabilities, capabilities, capabilities)
+        process.capabilities = sets
+        spec.process = process
+        var descriptors = DescriptorBag()
+        let rootPlan = try plan(&descriptors)
+        let shown = descriptors.adopt(tree)
+        var launch = try PlanBuilder(spec: spec).plan(
+            root: rootPlan, cgroups: CGroups.disabled(), seccomp: nil, descriptors: descriptors)
+        launch.mounts.append(MountPlan(target: MachineRoot.share, source: .tree(shown, isDirectory: true)))
+        launch.process.inherited = inherited
+        launch.process.diesWithLauncher = true
+        let pipe = try attempting("run \(words[0])") { () throws(SystemError) in try Pipe() }
+        let null = try attempting("run \(words[0])") { () throws(SystemError) in
+            try Descriptor.open("/dev/null", [.readWrite])
+        }
+        launch.process.standard = (null.raw, pipe.writer.raw, pipe.writer.raw)
+        let signals = try attempting("wait for signals") { () throws(SystemError) in
+            try SignalQueue(SignalSet([SIGTERM, SIGINT, SIGHUP, SIGQUIT]))
+        }
+        let launching = try MachineRoot.launch(launch, signals, name)
+        let words = pipe.takeReader()
+        return try attempting("run a program beside machines") { () throws(SystemError) in
+            var said: [UInt8] = []
+            while true {
+                let more = try words.read(upTo: 4096)
+                if more.isEmpty { break }
+                if said.count < 4096 { said += more }
+            }
+            let status = try launching.process.wait()
+            return (status, String(decoding: said, as: UTF8.self).fields("\n").first ?? "")
+        }
+    }
+
+    /// A process that executes its program.
+    static func launch(
+        _ plan: borrowing LaunchPlan, _ signals: borrowing SignalQueue, _ name: String
+    ) throws(ZoneError) -> LaunchingProcess {
+        do throws(LaunchError) {
+            var launching = try LaunchingProcess.start(plan)
+            try launching.waitUntilReady(interruptedBy: signals)
+            try launching.release(interruptedBy: signals)
+            return launching
+        } catch {
+            throw ZoneError(error, zone: name)
+        }
     }
 
     /// The root itself, detached.

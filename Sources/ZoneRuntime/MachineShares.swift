@@ -16,7 +16,7 @@ import Seccomp
 struct MachineShares {
     private var mounts: [Spec.Mount] = []
 
-    private static let place = "/share"
+    private static let place = MachineRoot.share
     private static let program = "/usr/lib/qemu/virtiofsd"
     /// As virtiofsd itself keeps them.
     static let capabilities = [
@@ -67,13 +67,7 @@ struct MachineShares {
         plan.cgroup.unified = handles.unified
         plan.cgroup.tasks = handles.tasks
         let signals = try attempting(attempt) { () throws(SystemError) in try SignalQueue(SignalSet([SIGTERM, SIGINT])) }
-        do throws(LaunchError) {
-            var launching = try LaunchingProcess.start(plan)
-            try launching.waitUntilReady(interruptedBy: signals)
-            try launching.release(interruptedBy: signals)
-        } catch {
-            throw ZoneError(error, zone: zone)
-        }
+        drop(try MachineRoot.launch(plan, signals, zone))
         guard let connection = connection.take() else { throw ZoneError(.system, attempt) }
         return connection
     }

@@ -83,7 +83,8 @@ struct SessionStreams: Sendable {
             output.pending = []
             output.allowance += lost
             outputs[stream] = output
-            return send(GuestFrame.credit(session, stream, lost))
+            send(GuestFrame.credit(session, stream, lost))
+            return send(GuestFrame(.end, session, [stream.rawValue]))
         }
         output.pending.removeFirst(count)
         output.allowance += count

@@ -20,6 +20,8 @@ pid_t zn_ended_child(void);
 int zn_reap(pid_t pid);
 /// A signal to a process, to a group where `pid` is negative, and to all that the caller may signal where it is -1.
 int zn_kill(pid_t pid, int signal);
+/// Sends the caller a signal once that many milliseconds have passed; 0: no more. There is one such timer.
+int zn_signal_after(int signal, int milliseconds);
 /// How many bytes wait in a pipe (FIONREAD).
 int zn_waiting_bytes(int fd, int *_Nonnull count);
 /// umount(2), without flags.
