@@ -23,16 +23,9 @@ struct GuestImages {
 
     static let kernelName = "vmlinux"
 
-    /// The folder that `images/guest-kernel/build` has filled: as told by ZONECTL_GUEST, beside the executable, or where packages put it.
-    static func kernelFolder(_ architecture: String) throws(ZoneError) -> String {
-        var candidates: [String] = []
-        if let text = getenv("ZONECTL_GUEST") { candidates.append(String(cString: text)) }
-        if let program = try? Descriptor.open("/proc/self", [.path, .directory]).readLink("exe"),
-            program.isAbsolutePath
-        {
-            candidates.append(program.pathComponents.dropLast().map { $0 }.absolutePath + "/guest")
-        }
-        candidates += ["/usr/local/lib/zonectl/guest", "/usr/lib/zonectl/guest"]
+    /// The folder that `images/guest-kernel/build` has filled: as the caller says, or where packages put it.
+    static func kernelFolder(_ architecture: String, _ folders: ZoneFolders) throws(ZoneError) -> String {
+        let candidates = folders.guests + ["/usr/local/lib/zonectl/guest", "/usr/lib/zonectl/guest"]
         for candidate in candidates {
             for place in ["\(candidate)/\(architecture)", candidate] {
                 if (try? FileStatus.of("\(place)/\(GuestImages.kernelName)"))?.kind == .regular,

@@ -21,7 +21,7 @@ extension MachineStart {
         in persistent: borrowing Descriptor, _ volatile: borrowing Descriptor
     ) throws(ZoneError) {
         let name = description.architecture.ociName
-        let kernel = try GuestImages.kernelFolder(name)
+        let kernel = try GuestImages.kernelFolder(name, store.folders)
         let images = GuestImages(store: store, architecture: name, report: report)
         let agent = name == Image.machine.architecture ? "/proc/self/exe" : "\(kernel)/agent"
         let initrd = try images.initrd(kernel, agent: agent)

@@ -92,7 +92,7 @@ struct MachineShares {
         var process = Spec.Process()
         process.args = [
             MachineShares.program, "--fd=\(listener)", "-o", "source=\(MachineShares.place)", "-o", "sandbox=chroot", "-o",
-            "xattr", "-o", "cache=auto", "-o", "announce_submounts", "-f", "--log-level=err",
+            "xattr", "-o", "cache=auto", "-o", "announce_submounts", "-o", "log_level=err", "-f",
         ]
         process.env = ["PATH=/usr/bin:/bin"]
         process.cwd = "/"
@@ -116,7 +116,7 @@ struct MachineShares {
             try Descriptor.open("/dev/null", [.readWrite])
         }
         let number = plan.descriptors.adopt(null)
-        plan.process.standard = (number, number, number)
+        plan.process.standard = (number, number, 2)
         return plan
     }
 }

@@ -37,6 +37,8 @@ public struct ZoneFolders: Sendable {
 
     public let root: String
     public let store: String
+    /// Where kernels of micro machines are looked for first: what a command says is known before it puts itself into the background.
+    public var guests: [String] = []
 
     /// Takes absolute paths.
     public init(root: String, store: String) throws(ZoneError) {

@@ -119,9 +119,25 @@ enum Main {
     static func folders(root: String?, store: String?) throws(ZoneError) -> ZoneFolders {
         let root = root ?? variable("ZONECTL_ROOT")
         let store = store ?? variable("ZONECTL_STORE")
-        if let root, let store { return try ZoneFolders(root: root, store: store) }
-        let defaults = try ZoneFolders.defaults()
-        return try ZoneFolders(root: root ?? defaults.root, store: store ?? defaults.store)
+        var folders: ZoneFolders
+        if let root, let store {
+            folders = try ZoneFolders(root: root, store: store)
+        } else {
+            let defaults = try ZoneFolders.defaults()
+            folders = try ZoneFolders(root: root ?? defaults.root, store: store ?? defaults.store)
+        }
+        folders.guests = guests()
+        return folders
+    }
+
+    /// Folders with kernels of micro machines: as a variable says, and beside an executable that was called by its path.
+    private static func guests() -> [String] {
+        if let told = variable("ZONECTL_GUEST") { return [told] }
+        let program = zn_arguments()[0].flatMap { String(validatingCString: $0) } ?? ""
+        guard program.isAbsolutePath || program.utf8.contains(UInt8(ascii: "/")), let resolved = realpath(program, nil)
+        else { return [] }
+        defer { free(resolved) }
+        return ["\(Array(String(cString: resolved).pathComponents.dropLast()).absolutePath)/guest"]
     }
 
     private static func variable(_ name: String) -> String? {
