@@ -18,10 +18,10 @@ struct MachineShares {
 
     private static let place = MachineRoot.share
     private static let program = "/usr/lib/qemu/virtiofsd"
-    /// As virtiofsd itself keeps them.
+    /// As virtiofsd itself keeps them, and what it needs to give up the rest.
     static let capabilities = [
         "CAP_CHOWN", "CAP_DAC_OVERRIDE", "CAP_FOWNER", "CAP_FSETID", "CAP_SETGID", "CAP_SETUID", "CAP_MKNOD",
-        "CAP_SETFCAP", "CAP_SYS_CHROOT",
+        "CAP_SETFCAP", "CAP_SYS_CHROOT", "CAP_SETPCAP",
     ]
 
     var isEmpty: Bool { mounts.isEmpty }
@@ -66,7 +66,8 @@ struct MachineShares {
         var plan = try makePlan(root, groups, cgroupsPath, seccomp, volatile, &connection)
         plan.cgroup.unified = handles.unified
         plan.cgroup.tasks = handles.tasks
-        let signals = try attempting(attempt) { () throws(SystemError) in try SignalQueue(SignalSet([SIGTERM, SIGINT])) }
+        let signals = try attempting(attempt) { () throws(SystemError) in try SignalQueue(SignalSet([SIGTERM, SIGINT]))
+        }
         drop(try MachineRoot.launch(plan, signals, zone))
         guard let connection = connection.take() else { throw ZoneError(.system, attempt) }
         return connection
@@ -91,8 +92,9 @@ struct MachineShares {
         var spec = try root.base(zone, cgroupsPath: cgroupsPath)
         var process = Spec.Process()
         process.args = [
-            MachineShares.program, "--fd=\(listener)", "-o", "source=\(MachineShares.place)", "-o", "sandbox=chroot", "-o",
-            "xattr", "-o", "cache=auto", "-o", "announce_submounts", "-o", "log_level=err", "-f",
+            MachineShares.program, "--fd=\(listener)", "-o", "source=\(MachineShares.place)", "-o", "sandbox=chroot",
+            "-o",
+            "xattr", "-o", "cache=auto", "-o", "announce_submounts", "-o", "log_level=err", "-f", "--rlimit-nofile=0",
         ]
         process.env = ["PATH=/usr/bin:/bin"]
         process.cwd = "/"
@@ -116,7 +118,7 @@ struct MachineShares {
             try Descriptor.open("/dev/null", [.readWrite])
         }
         let number = plan.descriptors.adopt(null)
-        plan.process.standard = (number, number, 2)
+        plan.process.standard = (number, number, number)
         return plan
     }
 }
