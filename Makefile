@@ -11,7 +11,7 @@ RELEASE := .build/static
 ZONECTL := .build/zonectl
 PYTEST  := /usr/bin/python3 -m pytest -p no:cacheprovider -rs -q
 
-.PHONY: all build run test test-units test-integration test-engines test-conformance test-vm vm-disk fuzz images bench soak order check fmt man completions deb install uninstall clean tools packages
+.PHONY: all build run test test-units test-integration test-engines test-conformance test-vm vm-disk guest-kernel test-machines machine-disks fuzz images bench soak order check fmt man completions deb install uninstall clean tools packages
 
 all: build
 
@@ -67,12 +67,29 @@ test-vm: build
 vm-disk:
 	@if scripts/need-packages vm; then Tests/VM/run "" "" disk; fi
 
+# The kernel of micro machines, out of Debian's package, beside the executable.
+guest-kernel:
+	@scripts/need-packages machine
+	@images/guest-kernel/build .build/guest/amd64
+
+# Zones that are virtual machines.
+test-machines: build guest-kernel machine-disks
+	@ZONECTL=$(CURDIR)/$(ZONECTL) ZONECTL_TEST_DISKS=$(CURDIR)/.build/machines $(PYTEST) Tests/Machines
+
+# The disks that they boot, which are made once.
+machine-disks:
+	@scripts/need-packages machine-test
+	@mkdir -p .build/machines
+	@Tests/Machines/debian-disk .build/machines/debian.img
+	@Tests/Machines/windows-stand-in .build/machines/windows.img
+	@Tests/Machines/installer-iso .build/machines/installer.iso
+
 # Each parser under libFuzzer, SECONDS long; `make fuzz TARGETS="config user"` for some of them.
 SECONDS ?= 60
 fuzz: packages
 	@scripts/fuzz $(SECONDS) $(TARGETS)
 
-bench: build
+bench: build guest-kernel
 	@scripts/need-packages bench
 	@ZONECTL=$(CURDIR)/$(ZONECTL) Tests/Benchmarks/engine.py
 	@ZONECTL=$(CURDIR)/$(ZONECTL) Tests/Benchmarks/bench.py
@@ -80,6 +97,7 @@ bench: build
 	@ZONECTL=$(CURDIR)/$(ZONECTL) Tests/Benchmarks/images.py
 	@ZONECTL=$(CURDIR)/$(ZONECTL) Tests/Benchmarks/network.py
 	@ZONECTL=$(CURDIR)/$(ZONECTL) Tests/Benchmarks/storage.py
+	@ZONECTL=$(CURDIR)/$(ZONECTL) Tests/Benchmarks/machines.py
 
 # Zones under random use, MINUTES long; SEED=N for the commands of an earlier run.
 MINUTES ?= 30
@@ -102,6 +120,7 @@ fmt: tools
 
 install: build man completions
 	install -D -m 0755 $(ZONECTL) $(DESTDIR)$(PREFIX)/bin/zonectl
+	if [ -d .build/guest ]; then mkdir -p $(DESTDIR)$(PREFIX)/lib/zonectl && cp -r .build/guest $(DESTDIR)$(PREFIX)/lib/zonectl/; fi
 	install -D -m 0644 -t $(DESTDIR)$(PREFIX)/share/man/man1 .build/man/*.1
 	install -D -m 0644 .build/completions/zonectl $(DESTDIR)$(PREFIX)/share/bash-completion/completions/zonectl
 	install -D -m 0644 .build/completions/_zonectl $(DESTDIR)$(PREFIX)/share/zsh/site-functions/_zonectl
@@ -109,6 +128,7 @@ install: build man completions
 
 uninstall:
 	rm -f $(DESTDIR)$(PREFIX)/bin/zonectl
+	rm -rf $(DESTDIR)$(PREFIX)/lib/zonectl/guest
 	rm -f $(DESTDIR)$(PREFIX)/share/man/man1/zonectl.1 $(DESTDIR)$(PREFIX)/share/man/man1/zonectl-*.1
 	rm -f $(DESTDIR)$(PREFIX)/share/bash-completion/completions/zonectl
 	rm -f $(DESTDIR)$(PREFIX)/share/zsh/site-functions/_zonectl

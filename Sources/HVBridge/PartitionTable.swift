@@ -44,6 +44,8 @@ public struct PartitionTable: Sendable, Equatable {
     public private(set) var partitions: [Partition] = []
     /// Whether the first sector holds code for a BIOS to run.
     public private(set) var hasBootCode = false
+    /// Whether some of its partitions lie beyond the end of the disk: there was more of it once.
+    public private(set) var isCutOff = false
     public private(set) var notes: [String] = []
 
     /// Partitions that are listed; Linux takes as many of an MBR's, and a GPT's most common length is 128.
@@ -119,6 +121,7 @@ public struct PartitionTable: Sendable, Equatable {
         guard start > 0, size > 0, start < disk, size <= disk - start, partitions.count < PartitionTable.most else {
             // One sentence is enough, of a thousand as well.
             let note = "partitions that lie beyond the end are left out"
+            isCutOff = true
             if !notes.contains(note) { notes.append(note) }
             return
         }

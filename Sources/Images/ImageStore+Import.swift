@@ -2,17 +2,20 @@
 // SPDX-FileCopyrightText: ZoneRuntime authors
 
 import LinuxSystem
+public import OCI
 
 extension ImageStore {
     /// Imports an OCI image layout (a folder, or a tar archive of one), an archive of docker's, or the tar archive of a root
     /// file system, plain or compressed with gzip, zstd, bzip2 or xz.
     ///
     /// A layout's own name is used unless `name` is given; without either, the file's. `command` is what zones of a root
-    /// file system run, `/bin/sh` unless given. A failed import leaves nothing.
+    /// file system run, `/bin/sh` unless given. Of the images for several machines `platform` says which; this machine's if
+    /// `nil`. A failed import leaves nothing.
     public func importImage(
         from path: String,
         name: String?,
         command: [String]?,
+        platform: Platform? = nil,
         progress: (ImportProgress) -> Void
     ) throws(ImageError) -> Image {
         var wanted: String?
@@ -26,7 +29,7 @@ extension ImageStore {
         if kind == .directory {
             let layout = try LayoutSource(source, place: path)
             try ImageStore.refuse(command, of: path)
-            let choice = try layout.choose(wanted, fallback: fallback)
+            let choice = try layout.choose(wanted, fallback: fallback, for: platform ?? Image.machine)
             return try change { (transaction) throws(ImageError) in
                 try transaction.importImage(choice, of: layout, progress)
             }
@@ -39,7 +42,7 @@ extension ImageStore {
             return try change { (transaction) throws(ImageError) in
                 try archive.stageLayout(content, into: try transaction.stageFolder("layout"))
                 let layout = try LayoutSource(try transaction.stageFolder("layout"), place: path)
-                let choice = try layout.choose(wanted, fallback: fallback)
+                let choice = try layout.choose(wanted, fallback: fallback, for: platform ?? Image.machine)
                 return try transaction.importImage(choice, of: layout, staged: "layout", progress)
             }
         case .rootfs(let compression):
@@ -48,7 +51,8 @@ extension ImageStore {
             return try change { (transaction) throws(ImageError) in
                 do throws(ImageError) {
                     return try transaction.importRootfs(
-                        try archive.rewound(), compression, name: final, command: command ?? ["/bin/sh"], progress)
+                        try archive.rewound(), compression, name: final, command: command ?? ["/bin/sh"],
+                        platform: platform ?? Image.machine, progress)
                 } catch {
                     throw error.inside(path)
                 }

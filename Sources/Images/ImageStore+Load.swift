@@ -26,7 +26,7 @@ extension ImageStore {
             let layout = try LayoutSource(try transaction.stageFolder("layout"), place: place)
             var images: [Image] = []
             for name in try layout.names(fallback: fallback) {
-                let choice = try layout.choose(name, fallback: fallback)
+                let choice = try layout.choose(name, fallback: fallback, orAny: true)
                 if name != nil {
                     images.append(try transaction.importImage(choice, of: layout, staged: "layout", progress))
                     continue

@@ -31,15 +31,16 @@ struct LayoutSource: ~Copyable {
         }
     }
 
-    /// An image of the layout, for this machine.
+    /// An image of the layout.
     struct Choice {
         let descriptor: BlobDescriptor
         let image: Image
     }
 
-    /// Chooses the image called `name`, or the only one; `fallback` names one that has no name of its own.
+    /// Chooses the image called `name`, or the only one; `fallback` names one that has no name of its own. `orAny`: where there
+    /// is none for the platform, the first one is taken.
     func choose(
-        _ name: String?, fallback: String, for platform: Platform = Image.machine
+        _ name: String?, fallback: String, for platform: Platform = Image.machine, orAny: Bool = false
     ) throws(ImageError) -> Choice {
         let index: ImageIndex = try document("index.json", try bytes("index.json"))
         var byName: [String?: [BlobDescriptor]] = [:]
@@ -60,12 +61,16 @@ struct LayoutSource: ~Copyable {
         if let given = name ?? chosen { final = given } else { final = try ImageReference.normalized(fallback) }
         var others: [String] = []
         if let choice = try resolve(candidates, as: final, for: platform, depth: 0, &others) { return choice }
+        if orAny, let choice = try resolve(candidates, as: final, for: nil, depth: 0, &others) { return choice }
         let machine = "\(platform.os)/\(platform.architecture)"
         let found = others.isEmpty ? "" : ", only for \(others.joined(separator: ", "))"
-        throw ImageError(.unsupported, "\(place): no image for \(machine)\(found)")
+        let other = others.first.flatMap { $0.halves("/").1 }
+        throw ImageError(
+            .unsupported, "\(place): no image for \(machine)\(found)",
+            hint: other.map { "--arch \($0) takes one that is emulated here" })
     }
 
-    /// The image of this digest.
+    /// The image of this digest, whatever it is for.
     func choose(_ digest: Digest) throws(ImageError) -> Choice {
         let index: ImageIndex = try document("index.json", try bytes("index.json"))
         let candidates = index.manifests.filter { $0.digest == digest }
@@ -75,10 +80,8 @@ struct LayoutSource: ~Copyable {
         let name = LayoutSource.name(of: first, fallback: "image") ?? digest.description
         var others: [String] = []
         if let choice = try resolve([first], as: name, for: Image.machine, depth: 0, &others) { return choice }
-        throw ImageError(
-            .unsupported,
-            "\(place): made for \(others.joined(separator: ", ")), not for \(Image.machine.os)/\(Image.machine.architecture)"
-        )
+        if let choice = try resolve([first], as: name, for: nil, depth: 0, &others) { return choice }
+        throw ImageError(.unsupported, "\(place): made for \(others.joined(separator: ", ")), not for linux")
     }
 
     /// The manifest that has this annotation in the index; `nil` where none has.
@@ -121,17 +124,18 @@ struct LayoutSource: ~Copyable {
         return try? ImageReference.normalized(reference)
     }
 
-    /// Looks for a manifest for this machine, also in nested indexes.
+    /// Looks for a manifest for a platform, also in nested indexes; `nil` for any of Linux.
     private func resolve(
         _ candidates: [BlobDescriptor],
         as name: String,
-        for platform: Platform,
+        for platform: Platform?,
         depth: Int,
         _ others: inout [String]
     ) throws(ImageError) -> Choice? {
         guard depth < 4 else { throw ImageError(.invalid, "\(place): indexes are nested more than 4 deep") }
         for descriptor in candidates {
-            guard descriptor.isFor(platform) else {
+            let isWanted = platform.map(descriptor.isFor) ?? ((descriptor.platform?.os ?? Image.machine.os) == Image.machine.os)
+            guard isWanted else {
                 if let other = descriptor.platform { others.append("\(other.os)/\(other.architecture)") }
                 continue
             }
@@ -147,7 +151,8 @@ struct LayoutSource: ~Copyable {
             }
             let image = try image(descriptor, name)
             let configuration = image.configuration
-            guard configuration.os == platform.os, configuration.architecture == platform.architecture else {
+            let (os, architecture) = (platform?.os ?? Image.machine.os, platform?.architecture)
+            guard configuration.os == os, configuration.architecture == architecture ?? configuration.architecture else {
                 others.append("\(configuration.os)/\(configuration.architecture)")
                 continue
             }

@@ -78,6 +78,7 @@ extension StoreTransaction {
         _ compression: BlobStream.Compression,
         name: String,
         command: [String],
+        platform: Platform,
         _ progress: (ImportProgress) -> Void
     ) throws(ImageError) -> Image {
         let total = try attempting("read") { () throws(SystemError) in try source.stat().size }
@@ -110,8 +111,9 @@ extension StoreTransaction {
         try adopt("rootfs", as: totals.blob)
 
         var configuration = ImageConfiguration()
-        configuration.architecture = Image.machine.architecture
-        configuration.os = Image.machine.os
+        configuration.architecture = platform.architecture
+        configuration.os = platform.os
+        configuration.variant = platform.variant
         configuration.config = ImageConfiguration.Execution()
         configuration.config?.cmd = command
         configuration.rootfs.diffIDs = [totals.content]
@@ -120,7 +122,7 @@ extension StoreTransaction {
         manifest.layers = [BlobDescriptor(mediaType: mediaType, digest: totals.blob, size: totals.blobSize)]
         let descriptor = try add(manifest.serialized(), mediaType: MediaType.manifest)
         let image = try Image(name: name, digest: descriptor.digest, manifest: manifest, configuration: configuration)
-        try record(descriptor, name: name)
+        try record(descriptor, name: name, platform: platform)
         return image
     }
 

@@ -70,8 +70,13 @@ struct BundleLauncher {
         // Whatever cannot be removed now is still listed, and removed by `delete --force`.
         rollback.add { [store] in try? store.eraseInterrupted(id) }
         let linux = bundle.spec.linux ?? Spec.Linux()
+        let isMachine = try BundleMachine.isWanted(bundle, options)
+        var limited = bundle.spec
+        if isMachine, let resources = limited.linux?.resources {
+            limited.linux?.resources = BundleMachine.withOverhead(resources)
+        }
         var (groups, resources) = try BundleGroups(
-            spec: bundle.spec, id: id, driver: options.cgroups, folders: store.folders
+            spec: limited, id: id, driver: options.cgroups, folders: store.folders
         ).prepare()
         var record = try newRecord(id, bundle, groups)
         try store.write(record, in: claim.folder)
@@ -84,9 +89,16 @@ struct BundleLauncher {
         }
 
         let hooks = BundleHooks(hooks: bundle.spec.hooks ?? .init(), state: BundleState(record))
-        var plan = try makePlan(request, bundle, linux, groups)
+        let handles = try attempting("open the control groups") { () throws(SystemError) in try groups.open() }
+        var plan =
+            isMachine
+            ? try BundleMachine(store: store, bundle: bundle, id: id, report: report)
+                .plan(groups, handles, in: claim.folder) : try makePlan(request, bundle, linux, groups)
+        if isMachine, groups is SystemdScope { plan.needsParent = true }
         hooks.fill(&plan)
-        plan.process.seccompListener = linux.seccomp.flatMap { SeccompListener($0, BundleState(record)) }
+        if !isMachine {
+            plan.process.seccompListener = linux.seccomp.flatMap { SeccompListener($0, BundleState(record)) }
+        }
         // Hooks look for the zone there, and what is stacked upon "/" must not be our root's parent: it may be shared.
         if hooks.hooks.needHostRoot || plan.mounts.contains(where: { $0.keepsOrder }) {
             plan.root?.anchor = bundle.rootfs
@@ -97,7 +109,6 @@ struct BundleLauncher {
                     try StartGate.make(in: claim.folder, BundleLauncher.gateName)
                 })
         }
-        let handles = try attempting("open the control groups") { () throws(SystemError) in try groups.open() }
         plan.cgroup.unified = handles.unified
         plan.cgroup.tasks = handles.tasks
         let streams =

@@ -17,6 +17,8 @@ public struct RuntimeOptions: Sendable {
     public var cgroups = CGroupDriver.cgroupfs
     /// The program that saves and restores processes, a path or a name; nil: criu in the usual folders.
     public var criu: String?
+    /// Bundles that do not say otherwise run in micro machines.
+    public var makesMachines = false
 
     public init() {}
 }

@@ -36,7 +36,8 @@ struct CloudSeed {
             try folder.ensureDirectory("seed", mode: 0o700)
             let seed = try folder.open("seed", [.readOnly, .directory, .noFollow], resolve: .beneath)
             let name = definition.hostname ?? zone
-            try seed.replaceFile("meta-data", Array("instance-id: \(uuid)\nlocal-hostname: \(name)\n".utf8), mode: 0o600)
+            try seed.replaceFile(
+                "meta-data", Array("instance-id: \(uuid)\nlocal-hostname: \(name)\n".utf8), mode: 0o600)
             try seed.replaceFile("user-data", Array(userData.utf8), mode: 0o600)
             if (try? folder.status(CloudSeed.name)) != nil { try folder.remove(CloudSeed.name) }
             program.arguments += [

@@ -22,6 +22,7 @@ struct GuestImages {
     // MARK: The kernel
 
     static let kernelName = "vmlinux"
+    private static let packer = "/usr/bin/mkfs.erofs"
 
     /// The folder that `images/guest-kernel/build` has filled: as the caller says, or where packages put it.
     static func kernelFolder(_ architecture: String, _ folders: ZoneFolders) throws(ZoneError) -> String {
@@ -37,7 +38,8 @@ struct GuestImages {
             }
         }
         throw ZoneError(
-            .notFound, "there is no kernel for micro machines (\(architecture)): looked in \(candidates.joined(separator: ", "))",
+            .notFound,
+            "there is no kernel for micro machines (\(architecture)): looked in \(candidates.joined(separator: ", "))",
             hint: "'make guest-kernel' makes it from Debian's packages; ZONECTL_GUEST names another folder")
     }
 
@@ -65,10 +67,14 @@ struct GuestImages {
     /// The path of a file with an image's files, an erofs.
     func root(of image: Image) throws(ZoneError) -> String {
         let layers = try attemptingImage { () throws(ImageError) in try store.folders.images.layers(of: image) }
-        let key = Digests.short(layers.joined(separator: "\n"))
-        let name = "root-\(key).erofs"
+        let name = GuestImages.rootName(layers)
         let path = "\(folder)/\(name)"
         if (try? FileStatus.of(path)) != nil { return path }
+        guard access(GuestImages.packer, X_OK) == 0 else {
+            throw ZoneError(
+                .unsupported, "make a disk of the files of \(image.name): \(GuestImages.packer) is missing",
+                hint: "install Debian's package erofs-utils")
+        }
         report("making a disk of the files of \(image.name), once for all its machines")
         let machines = try attempting("make the folder of machines") { () throws(SystemError) in
             try Descriptor.makePath(folder, mode: 0o711)
@@ -84,25 +90,46 @@ struct GuestImages {
         return path
     }
 
+    private static func rootName(_ layers: [String]) -> String {
+        // By the layers' ids: a store that is moved keeps its disks.
+        "root-\(Digests.short(layers.map { $0.pathComponents.last ?? "" }.joined(separator: "\n"))).erofs"
+    }
+
+    /// Removes the disks of images that are gone. Machines that run keep theirs open. What cannot be removed is the next one's.
+    static func tidy(_ store: ZoneStore) {
+        guard
+            let machines = try? Descriptor.open("\(store.folders.store)/machines", [.readOnly, .directory]),
+            let names = try? machines.entries(), let images = try? store.folders.images.list()
+        else { return }
+        let wanted = images.compactMap { image in (try? store.folders.images.layers(of: image)).map(rootName) }
+        guard wanted.count == images.count else { return }
+        for name in names where name.hasPrefix("root-") && !wanted.contains(name) { try? machines.remove(name) }
+    }
+
     private func make(_ layers: [String], _ name: String, _ machines: borrowing Descriptor) throws(ZoneError) {
         let attempt = "make a disk of the image's files"
         // Seen together as a zone sees them, with the places for what is mounted in every zone.
-        let overlay = OverlayRoot(layers: layers, store: store.folders.store, zone: "\(folder)/none")
-        let root = try overlay.mountForReading(in: machines, report)
+        // Where overlayfs cannot work a copy is made for it, in a folder that goes again.
+        let place = "\(name).root"
+        let own = try attempting(attempt) { () throws(SystemError) in
+            try machines.ensureDirectory(place, mode: 0o700)
+            return try machines.open(place, [.readOnly, .directory, .noFollow], resolve: .beneath)
+        }
+        let machinesPath = folder
+        var rollback = Rollback()
+        rollback.add { try? Descriptor.open(machinesPath, [.readOnly, .directory]).removeTree(place) }
+        let overlay = OverlayRoot(layers: layers, store: store.folders.store, zone: "\(folder)/\(place)")
+        let root = try overlay.mountForReading(in: own, report)
         let file = try attempting(attempt) { () throws(SystemError) in
             try machines.open(name, [.readWrite, .create, .truncate, .noFollow], mode: 0o644, resolve: .beneath)
         }
-        let program = "/usr/bin/mkfs.erofs"
-        guard access(program, X_OK) == 0 else {
-            throw ZoneError(
-                .unsupported, "\(attempt): \(program) is missing", hint: "install Debian's package erofs-utils")
-        }
         // It reads an image's files: it sees nothing else.
         let outcome = try MachineRoot(store: store, name: "image", user: 0).run(
-            [program, "--quiet", "-T0", "/proc/self/fd/\(file.raw)", MachineRoot.share],
+            [GuestImages.packer, "--quiet", "-T0", "/proc/self/fd/\(file.raw)", MachineRoot.share],
             showing: root, inheriting: [file.raw],
             // What belongs to others, and cannot be read by all.
             capabilities: ["CAP_DAC_READ_SEARCH"])
+        drop(rollback)
         guard outcome.status == .exited(0) else { throw ZoneError(.system, "\(attempt): mkfs.erofs: \(outcome.said)") }
     }
 }
@@ -112,7 +139,8 @@ enum GuestInitrd {
     static func write(modules: String, agent: String, to file: borrowing Descriptor) throws(SystemError) {
         try copy(modules, to: file)
         for (name, mode) in [
-            ("dev", 0o40755), ("proc", 0o40755), ("sys", 0o40755), ("run", 0o40755), ("lower", 0o40755), ("upper", 0o40755),
+            ("dev", 0o40755), ("proc", 0o40755), ("sys", 0o40755), ("run", 0o40755), ("lower", 0o40755),
+            ("upper", 0o40755),
             ("root", 0o40755),
         ] {
             try file.writeAll(header(name, mode: UInt32(mode), size: 0), name)

@@ -23,7 +23,7 @@ public struct ImageRemoval: Sendable {
             try store.folders.images.remove(reference) { look(&users, &failure) }
         }
         if let failure { throw failure }
-        if isRemoved { return }
+        if isRemoved { return GuestImages.tidy(store) }
         let zone = users[image.digest] ?? ""
         throw ZoneError(
             .wrongState, "image \(image.name) is used by zone \(zone)",
@@ -38,6 +38,7 @@ public struct ImageRemoval: Sendable {
             try store.folders.images.prune(all: all) { look(&users, &failure) }
         }
         if let failure { throw failure }
+        GuestImages.tidy(store)
         return pruned
     }
 

@@ -32,6 +32,16 @@ struct MachineClient: ~Copyable {
         try flush()
     }
 
+    /// Sends what may be too late: the other side may have said its last word, which is still to be read.
+    mutating func offer(_ frame: GuestFrame) {
+        do throws(ZoneError) { try send(frame) } catch { queue = GuestFrameQueue() }
+    }
+
+    /// Goes on to send what waits.
+    mutating func pushOn() {
+        do throws(ZoneError) { try flush() } catch { queue = GuestFrameQueue() }
+    }
+
     mutating func flush() throws(ZoneError) {
         do throws(SystemError) { try queue.flush(to: socket.raw) } catch {
             throw ZoneError(.wrongState, "the machine of zone \(zone) has just ended")
@@ -97,7 +107,8 @@ struct MachineSession: ~Copyable {
     private var streams: SessionStreams
     private let hasTerminal: Bool
 
-    init(_ client: consuming MachineClient, input: CInt?, output: CInt = 1, error: CInt = 2, hasTerminal: Bool = false) {
+    init(_ client: consuming MachineClient, input: CInt?, output: CInt = 1, error: CInt = 2, hasTerminal: Bool = false)
+    {
         self.client = client
         self.hasTerminal = hasTerminal
         streams = SessionStreams(session: MachineGuest.mainSession, input: input, output: output, error: error)
@@ -137,8 +148,8 @@ struct MachineSession: ~Copyable {
             var frames: [GuestFrame] = []
             if hasStarted { streams.serve(poller) { frames.append($0) } }
             if poller.isReadable(pending) { pass(signals, &frames) }
-            for frame in frames where exitCode == nil { try client.send(frame) }
-            if exitCode == nil { try client.flush() }
+            for frame in frames where exitCode == nil { client.offer(frame) }
+            if exitCode == nil, !client.queue.isEmpty { client.pushOn() }
             guard poller.isReadable(socket) else { continue }
             guard let received = try client.receive() else {
                 throw ZoneError(.wrongState, "the machine of zone \(client.zone) has just ended")

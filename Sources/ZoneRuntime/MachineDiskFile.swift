@@ -65,7 +65,9 @@ struct MachineDiskFile: ~Copyable {
     /// Another zone that runs and names the same file.
     private static func owner(of file: FileStatus, besides zone: String, _ store: ZoneStore) -> String? {
         for name in (try? store.names()) ?? [] where name != zone {
-            guard let machine = (try? store.definition(of: name))??.machine, store.entry(name).state.isUp else { continue }
+            guard let machine = (try? store.definition(of: name))??.machine, store.entry(name).state.isUp else {
+                continue
+            }
             for disk in machine.disks {
                 let path = disk.path.isAbsolutePath ? disk.path : "\(store.folders.persistent(name))/\(disk.path)"
                 if let other = try? FileStatus.of(path), other.device == file.device, other.inode == file.inode {

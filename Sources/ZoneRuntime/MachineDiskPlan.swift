@@ -38,6 +38,11 @@ struct MachineDiskPlan {
                 throw ZoneError(.invalid, "disk format \"\(disk.format)\" is not known", hint: "one of \(names)")
             }
             let found = try MachineDiskPlan.inspect(disk.path, known)
+            if found.table.isCutOff, known == nil {
+                throw ZoneError(
+                    .invalid, "disk \(disk.path): it is cut off: partitions lie beyond its end",
+                    hint: "get the whole of it; --disk-format \(found.format.driver) takes it as it is")
+            }
             if found.isCD {
                 reasons.append("\(disk.path): a CD, as it holds an ISO 9660 file system")
                 machine.cdroms.append(disk.path)
@@ -58,7 +63,8 @@ struct MachineDiskPlan {
         for path in machine.cdroms {
             let found = try MachineDiskPlan.inspect(path, nil)
             guard found.isCD else {
-                throw ZoneError(.invalid, "\(path) is no image of a CD, but \(found.format.rawValue)", hint: "give it by --disk")
+                throw ZoneError(
+                    .invalid, "\(path) is no image of a CD, but \(found.format.rawValue)", hint: "give it by --disk")
             }
             if machine.disks.allSatisfy({ $0.size != nil }) { take(found, of: path) }
         }
@@ -88,7 +94,8 @@ struct MachineDiskPlan {
         } else if isUEFI {
             machine.firmware = .uefi
             reasons.append(
-                "firmware uefi (OVMF): " + (isBIOS ? "it boots both ways, and this is the newer one" : "there is something for it to boot"))
+                "firmware uefi (OVMF): "
+                    + (isBIOS ? "it boots both ways, and this is the newer one" : "there is something for it to boot"))
         } else {
             machine.firmware = .bios
             reasons.append("firmware bios (SeaBIOS): nothing for UEFI was found")
@@ -98,10 +105,16 @@ struct MachineDiskPlan {
     /// What a Windows that nobody has prepared has drivers for, and expects.
     private mutating func decideWindows() {
         guard machine.isWindows else { return }
-        machine.clock = .localtime
-        machine.hasTPM = true
+        if machine.clock == nil {
+            machine.clock = .localtime
+            reasons.append("clock in local time: as Windows takes it")
+        }
+        if machine.tpm == nil {
+            machine.tpm = true
+            reasons.append("a TPM 2.0: newer versions of Windows want one")
+        }
         machine.hasDisplay = true
-        reasons.append("clock in local time, a TPM 2.0, a display: for Windows")
+        reasons.append("a display: Windows has no console on a serial line")
         if machine.diskModel == nil {
             machine.diskModel = .sata
             reasons.append("disks by SATA: Windows has no driver for virtio of its own")
@@ -123,7 +136,9 @@ struct MachineDiskPlan {
                 throw ZoneError(
                     .invalid, "--boot \"\(boot)\" is no order of boot", hint: "letters of: c disks, d CDs, n network")
             }
-            reasons.append("boots from \(boot.map { ["c": "disks", "d": "CDs", "n": "the network"][$0] ?? "" }.joined(separator: ", then "))")
+            reasons.append(
+                "boots from \(boot.map { ["c": "disks", "d": "CDs", "n": "the network"][$0] ?? "" }.joined(separator: ", then "))"
+            )
         }
         if machine.isSecure, machine.firmware == .bios {
             throw ZoneError(.invalid, "--secure-boot is UEFI's matter, and --firmware bios was given")

@@ -17,7 +17,8 @@ struct MachineDisks {
             guard let size = disk.size else { continue }
             let name = "disk-\(index).qcow2"
             do throws(DiskFault) {
-                try DiskImages.create("\(store.folders.persistent(definition.name))/\(name)", size: size, format: .qcow2)
+                try DiskImages.create(
+                    "\(store.folders.persistent(definition.name))/\(name)", size: size, format: .qcow2)
             } catch {
                 throw ZoneError(error, disk: name)
             }

@@ -19,7 +19,7 @@ extension MachineStart {
         try addFirmware(in: persistent)
         try addDisks(in: persistent)
         try addDiscs(in: persistent)
-        if machine.hasTPM { try addTPM(in: persistent) }
+        if machine.tpm ?? false { try addTPM(in: persistent) }
         if machine.hasDisplay { try addDisplay() }
         try addUSB()
         // What the machine says on its first serial line is the zone's output.
@@ -116,21 +116,38 @@ extension MachineStart {
     }
 
     private mutating func addDiscs(in persistent: borrowing Descriptor) throws(ZoneError) {
-        var paths = machine.cdroms
         if let text = machine.userData {
-            paths.append(try CloudSeed(zone: zone, uuid: machine.uuid, userData: text, definition).make(store))
+            try addSeed(CloudSeed(zone: zone, uuid: machine.uuid, userData: text, definition).make(store))
         }
         let order = machine.boot ?? "cd"
-        for (index, path) in paths.enumerated() {
+        for (index, path) in machine.cdroms.enumerated() {
             let disc = try attempting("open the CD of machine \(zone)") { () throws(SystemError) in
                 try Descriptor.open(path, [.readOnly, .nonBlocking])
             }
             var drive = MachineDescription.CDROM(id: "cd\(index)", disc: pass(descriptors.adopt(disc)))
-            if index < machine.cdroms.count, let place = order.utf8.firstIndex(of: UInt8(ascii: "d")) {
+            if let place = order.utf8.firstIndex(of: UInt8(ascii: "d")) {
                 drive.bootIndex = 10 * order.utf8.distance(from: order.utf8.startIndex, to: place) + index
             }
             description.cdroms.append(drive)
         }
+    }
+
+    /// A disk and no CD where the disks are virtio: kernels for clouds have no driver for others, and cloud-init goes by the name of the
+    /// file system.
+    private mutating func addSeed(_ path: String) throws(ZoneError) {
+        let file = try attempting("open the cloud-init CD of machine \(zone)") { () throws(SystemError) in
+            try Descriptor.open(path, [.readOnly])
+        }
+        let number = pass(descriptors.adopt(file))
+        if machine.model != .virtio {
+            description.cdroms.append(MachineDescription.CDROM(id: "seed", disc: number))
+            return
+        }
+        var disk = MachineDescription.Disk(id: "seed", file: .init(descriptor: number, format: .raw))
+        disk.isReadOnly = true
+        disk.discards = false
+        disk.serial = "zone-seed"
+        description.disks.append(disk)
     }
 
     // MARK: TPM

@@ -137,11 +137,15 @@ struct MachineGuest: ~Copyable {
         guard phase == .booting, let hello = try? GuestHello(parsing: frame.payload) else { throw nonsense(frame) }
         guard hello.version == GuestConfiguration.version else {
             throw ZoneError(
-                .unsupported, "the machine's agent speaks version \(hello.version), zonectl \(GuestConfiguration.version)",
+                .unsupported,
+                "the machine's agent speaks version \(hello.version), zonectl \(GuestConfiguration.version)",
                 hint: "make the guest's kernel and initramfs anew: images/guest-kernel")
         }
         phase = .configuring
         var configuration = configuration
+        if let size = Terminal.size(of: 0) {
+            configuration.spec.process?.consoleSize = Spec.ConsoleSize(height: size.rows, width: size.columns)
+        }
         var now = timespec()
         clock_gettime(CLOCK_REALTIME, &now)
         configuration.time = Int64(now.tv_sec) * 1000 + Int64(now.tv_nsec) / 1_000_000

@@ -20,6 +20,19 @@ extension MachineStart {
     mutating func prepareMicro(
         in persistent: borrowing Descriptor, _ volatile: borrowing Descriptor
     ) throws(ZoneError) {
+        try prepareKernel()
+        let images = GuestImages(store: store, architecture: description.architecture.ociName, report: report)
+        var configuration = GuestConfiguration()
+        configuration.hostname = definition.hostname ?? zone
+        configuration.zone = zone
+        configuration.runsInit = definition.runsInit
+        try addDisks(images, &configuration, in: persistent)
+        try configure(&configuration)
+        run.guest = configuration
+    }
+
+    /// The kernel with its initramfs, and the lines to the agent and the console.
+    mutating func prepareKernel() throws(ZoneError) {
         let name = description.architecture.ociName
         let kernel = try GuestImages.kernelFolder(name, store.folders)
         let images = GuestImages(store: store, architecture: name, report: report)
@@ -33,12 +46,6 @@ extension MachineStart {
         description.endsOnReboot = true
         description.hotplugPorts = 0
 
-        var configuration = GuestConfiguration()
-        configuration.hostname = definition.hostname ?? zone
-        configuration.zone = zone
-        configuration.runsInit = definition.runsInit
-        try addDisks(images, &configuration, in: persistent)
-        try configure(&configuration)
         let serial = try socketPair("the console")
         run.serial = serial.own
         description.serial = .socket(serial.qemu)
@@ -47,7 +54,6 @@ extension MachineStart {
         description.agents = [
             .init(name: MachineDescription.AgentChannel.zoneAgent, socket: agentSocket.qemu)
         ]
-        run.guest = configuration
     }
 
     /// Mounts a file of the host's into the machine's folder.

@@ -53,6 +53,7 @@ public struct MachineMonitor: ~Copyable {
             return 125
         }
         drop(file)
+        zn_hide_arguments("zonectl: machine \(run.name)")
         let readiness = Descriptor(owning: run.readiness)
         do throws(ZoneError) {
             var monitor = try MachineMonitor(run, readiness)
@@ -237,7 +238,8 @@ public struct MachineMonitor: ~Copyable {
         case .guestPanicked: MachineProcess.say("zonectl: zone \(run.name): the guest's kernel has panicked")
         case .blockIOError(let error):
             MachineProcess.say(
-                "zonectl: zone \(run.name): \(error.operation) of disk \(error.node ?? error.device) failed: \(error.reason)")
+                "zonectl: zone \(run.name): \(error.operation) of disk \(error.node ?? error.device) failed: \(error.reason)"
+            )
         default: break
         }
     }

@@ -22,7 +22,8 @@ extension MachineMonitor {
             let last = MachineFailure.lastLines(console?.text ?? "", 3)
             let isOfBoot = before == .booting && !last.isEmpty
             throw ZoneError(
-                error.code, isOfBoot ? "\(error.detail); the last of its console: \(last)" : error.detail, hint: error.hint)
+                error.code, isOfBoot ? "\(error.detail); the last of its console: \(last)" : error.detail,
+                hint: error.hint)
         }
         if before != .running, guest?.phase == .running { sayReady() }
         for frame in others {
@@ -53,7 +54,9 @@ extension MachineMonitor {
             for frame in clients[index].serve(poller) { take(frame, from: index) }
         }
         for index in clients.indices.reversed() where clients[index].isOver {
-            if let session = clients[index].session, guest?.phase == .running { guest?.send(GuestFrame(.close, session)) }
+            if let session = clients[index].session, guest?.phase == .running {
+                guest?.send(GuestFrame(.close, session))
+            }
             clients[index].close()
             clients.remove(at: index)
         }
@@ -102,7 +105,7 @@ extension MachineMonitor {
         case .pause: _ = try qmp.execute(QMP.Stop())
         case .resume: _ = try qmp.execute(QMP.Continue())
         case .reset: _ = try qmp.execute(QMP.SystemReset())
-        case .powerDown: _ = try qmp.execute(QMP.SystemPowerdown())
+        case .powerDown: beginShutdown(request.milliseconds)
         case .screenshot:
             _ = try qmp.execute(
                 QMP.Screendump(filename: "\(MachinePlaces.folder)/\(request.file)"), milliseconds: 20_000)
@@ -141,16 +144,16 @@ extension MachineMonitor {
                     try? qemu.signal(SIGKILL)
                 }
             } else if MachineShutdown.signals.contains(number) {
-                beginShutdown()
+                beginShutdown(run.stopMilliseconds)
             }
         }
     }
 
     /// Asks the machine to end; asked again, it is switched off.
-    private mutating func beginShutdown() {
+    private mutating func beginShutdown(_ milliseconds: Int64) {
         if shutdown.isUnderWay, shutdown.age > 1000 { return switchOff() }
         if shutdown.isUnderWay { return }
-        shutdown.begin(run.stopMilliseconds)
+        shutdown.begin(milliseconds)
         // What is paused hears nothing.
         _ = try? qmp.execute(QMP.Continue())
         _ = try? qmp.execute(QMP.SystemPowerdown())

@@ -17,14 +17,14 @@ struct MachineRoot {
     let user: UInt32
 
     /// Made once for all machines: mount points, and the links of a merged /usr as the host has them.
-    private var skeleton: String { "\(store.folders.store)/machines/root" }
+    private var skeleton: String { "\(store.folders.store)/machines/host" }
     private static let systemFolders = ["bin", "sbin", "lib", "lib32", "lib64", "libx32"]
 
     /// Makes the skeleton where it is missing.
     private func makeSkeleton() throws(SystemError) -> [String] {
         let machines = try Descriptor.makePath("\(store.folders.store)/machines", mode: 0o711)
-        try machines.ensureDirectory("root", mode: 0o755)
-        let root = try machines.open("root", [.readOnly, .directory, .noFollow], resolve: .beneath)
+        try machines.ensureDirectory("host", mode: 0o755)
+        let root = try machines.open("host", [.readOnly, .directory, .noFollow], resolve: .beneath)
         for name in ["usr", "dev", "proc", "tmp", "run", "etc", "share"] { try root.ensureDirectory(name) }
         let run = try root.open("run", [.readOnly, .directory, .noFollow], resolve: .beneath)
         try run.ensureDirectory("machine")

@@ -20,7 +20,8 @@ extension MachineSettings {
         let name = architecture ?? Image.machine.architecture
         if let found = GuestArchitecture(ociName: name) { return found }
         let known = GuestArchitecture.allCases.map(\.ociName).joined(separator: ", ")
-        throw ZoneError(.invalid, "--arch \"\(name)\" is no architecture that machines can have", hint: "one of \(known)")
+        throw ZoneError(
+            .invalid, "--arch \"\(name)\" is no architecture that machines can have", hint: "one of \(known)")
     }
 
     func decideAccelerator(_ guest: GuestArchitecture) throws(ZoneError) -> AcceleratorChoice.Decision {
@@ -86,7 +87,9 @@ extension MachineSettings {
     static func viewerPlace(_ text: String) throws(ZoneError) -> (address: IPAddress, port: UInt16) {
         let fault = ZoneError(
             .invalid, "--vnc \"\(text)\" is not a place for viewers",
-            hint: "give 'unix', or a port of the host's loopback such as 127.0.0.1:5901; 'ssh -L' leads there from elsewhere")
+            hint:
+                "give 'unix', or a port of the host's loopback such as 127.0.0.1:5901; 'ssh -L' leads there from elsewhere"
+        )
         let bytes = Array(text.utf8)
         guard let colon = bytes.lastIndex(of: UInt8(ascii: ":")) else { throw fault }
         var host = String(decoding: bytes[..<colon], as: UTF8.self)
@@ -146,8 +149,12 @@ enum MachinePlanner {
         definition.type = "vm"
         try refuse(definition)
         let architecture = try machine.guestArchitecture()
-        _ = try machine.topology(definition)
-        _ = try machine.pinnedCPUs()
+        let cpus = try machine.topology(definition)
+        let count = Int(clamping: cpus.sockets * cpus.cores * cpus.threads)
+        guard try machine.pinnedCPUs().count <= count else {
+            throw ZoneError(
+                .invalid, "--vcpu-pin: the machine has no virtual CPU \(machine.pins.count - 1), but \(count), from 0")
+        }
         try checkMemory(machine, definition)
         if machine.accelerator == "kvm" { _ = try machine.decideAccelerator(architecture) }
         if machine.uuid.isEmpty { machine.uuid = try newUUID() }
@@ -157,31 +164,55 @@ enum MachinePlanner {
 
     /// What a machine has no use for is refused, and not left out: nobody is to believe that it holds.
     private static func refuse(_ definition: ZoneDefinition) throws(ZoneError) {
-        let machine = definition.machine
-        var refused: [(Bool, String, String?)] = [
+        var refused: [(isWanted: Bool, option: String, hint: String?)] = [
             (definition.network == .host, "--network host", "a machine has a network of its own: --network zone0"),
             (definition.network == .zone, "--network zone:NAME", "put both into one network: --network NAME"),
             (!definition.devices.isEmpty, "--device", "give a disk with --disk, a USB device with --usb"),
-            (definition.seccompProfile != nil, "--security-opt seccomp=", "a machine's filter is QEMU's own and the default one"),
             (
-                definition.networks.contains { if case .macvlan = $0.kind { true } else { false } }, "--network macvlan:",
+                definition.seccompProfile != nil, "--security-opt seccomp",
+                "a machine has QEMU's own filter and the default one"
+            ),
+            (
+                definition.networks.contains { if case .macvlan = $0.kind { true } else { false } },
+                "--network macvlan:",
                 "use a bridge of the host's: --network bridge:LINK"
             ),
-            (definition.maxUsers != nil, "--max-users", nil), (definition.runsInit, "--init", nil),
+            (definition.maxUsers != nil, "--max-users", nil),
+            (definition.systemMode == .always, "--systemd always", nil),
+            (definition.procView == .zone, "--proc zone", "a machine's /proc is its own kernel's"),
         ]
-        if machine?.kind == .full {
-            refused += [
-                (!definition.mounts.isEmpty, "-v, --mount and --tmpfs", "only a micro machine (--vm=micro) has folders of the host's"),
-                (!definition.command.isEmpty, "a command", "what a full machine runs is on its disk"),
-                (definition.entrypoint != nil, "--entrypoint", nil), (definition.user != nil, "--user", nil),
-                (!definition.environment.isEmpty, "--env", "use --user-data for systems with cloud-init"),
-                (definition.workingDirectory != nil, "--workdir", nil),
-                (!definition.sysctls.isEmpty, "--sysctl", nil),
-            ]
+        if definition.bootsDisk { refused += ofContainers(definition) }
+        for entry in refused where entry.isWanted {
+            let what = definition.bootsDisk ? "a machine that boots a disk" : "a virtual machine"
+            throw ZoneError(.unsupported, "\(entry.option) means nothing to \(what)", hint: entry.hint)
         }
-        for (isWanted, option, hint) in refused where isWanted {
-            throw ZoneError(.unsupported, "\(option) means nothing to a virtual machine", hint: hint)
-        }
+    }
+
+    /// What concerns programs that zonectl itself starts.
+    private static func ofContainers(
+        _ definition: ZoneDefinition
+    ) -> [(isWanted: Bool, option: String, hint: String?)] {
+        [
+            (
+                !definition.mounts.isEmpty, "-v (--volume, --mount, --tmpfs)",
+                "folders of the host's are for micro machines: --vm=micro"
+            ),
+            (!definition.command.isEmpty, "a command", "what it runs is on its disk"),
+            (definition.entrypoint != nil, "--entrypoint", nil), (definition.user != nil, "--user", nil),
+            (!definition.environment.isEmpty, "--env", "use --user-data for systems with cloud-init"),
+            (definition.workingDirectory != nil, "--workdir", nil), (!definition.sysctls.isEmpty, "--sysctl", nil),
+            (!definition.addedCapabilities.isEmpty, "--cap-add", nil),
+            (!definition.droppedCapabilities.isEmpty, "--cap-drop", nil),
+            (!definition.limits.isEmpty, "--ulimit", nil), (definition.runsInit, "--init", nil),
+            (definition.isReadOnly, "--read-only", "a disk is read-only with --disk PATH,ro"),
+            (
+                definition.allowsNewPrivileges || definition.forbidsNewPrivileges, "--security-opt no-new-privileges",
+                nil
+            ),
+            (definition.storage != nil, "--storage", "a new disk has its size: --disk new:SIZE"),
+            (!definition.hosts.isEmpty, "--add-host", nil), (!definition.nameServers.isEmpty, "--dns", nil),
+            (definition.health != nil, "a health check", "it would be a program in the machine"),
+        ]
     }
 
     private static func checkMemory(_ machine: MachineSettings, _ definition: ZoneDefinition) throws(ZoneError) {
@@ -197,9 +228,29 @@ enum MachinePlanner {
                 "\(ByteSize.text(wanted)) of memory are more than the \(ByteSize.text(Int64(clamping: host))) that the host has",
                 hint: "give less by --memory")
         }
+        try checkPool(machine, wanted)
         if let page = machine.hugePages, wanted % page != 0 {
             throw ZoneError(
                 .invalid, "\(ByteSize.text(wanted)) of memory are no whole number of pages of \(ByteSize.text(page))")
+        }
+    }
+
+    /// Whether the host has set aside enough pages, Documentation/admin-guide/mm/hugetlbpage.rst.
+    static func checkPool(_ machine: MachineSettings, _ wanted: Int64) throws(ZoneError) {
+        guard let page = machine.hugePages else { return }
+        let pool = "/sys/kernel/mm/hugepages/hugepages-\(page / 1024)kB"
+        guard let bytes = try? readHostFile("\(pool)/free_hugepages", limit: 64),
+            let free = Int64(String(decoding: bytes, as: UTF8.self).fields("\n").first ?? "")
+        else {
+            throw ZoneError(
+                .unsupported, "--hugepages: this host has no pages of \(ByteSize.text(page))",
+                hint: "'ls /sys/kernel/mm/hugepages' lists the sizes that it has")
+        }
+        let needed = wanted / page
+        guard free >= needed else {
+            throw ZoneError(
+                .wrongState, "--hugepages: \(needed) pages of \(ByteSize.text(page)) are needed, and \(free) are free",
+                hint: "set some aside: echo NUMBER > \(pool)/nr_hugepages")
         }
     }
 
@@ -214,7 +265,7 @@ enum MachinePlanner {
         return result
     }
 
-    private static func newUser(_ store: ZoneStore) -> Int64 {
+    static func newUser(_ store: ZoneStore) -> Int64 {
         let taken = ((try? store.names()) ?? []).compactMap { (try? store.definition(of: $0))??.machine?.user }
         for _ in 0..<64 {
             let user = Int64.random(in: users)

@@ -114,6 +114,8 @@ struct MachineRequest: JSONRecord, Sendable, Equatable {
     var file = ""
     /// Chords, each as QEMU's names of keys (QKeyCode), pressed one after the other.
     var keys: [[String]] = []
+    /// Until a machine that is to end is switched off.
+    var milliseconds: Int64 = 0
 
     init() {}
 
@@ -123,6 +125,7 @@ struct MachineRequest: JSONRecord, Sendable, Equatable {
         try visitor.required("action", &action)
         try visitor.field("file", &file)
         try visitor.field("keys", &keys)
+        try visitor.field("milliseconds", &milliseconds)
     }
 }
 

@@ -59,9 +59,9 @@ public struct MachineSettings: JSONRecord, Sendable, Equatable {
     public var boot: String?
     public var firmware: Firmware?
     public var isSecure = false
-    public var hasTPM = false
+    public var tpm: Bool?
     public var isWindows = false
-    public var clock = Clock.utc
+    public var clock: Clock?
     public var diskModel: DiskModel?
     public var cardModel: CardModel?
     /// `unix`, or `ADDRESS:PORT` of the host's loopback.
@@ -91,7 +91,7 @@ public struct MachineSettings: JSONRecord, Sendable, Equatable {
         try visitor.field("boot", &boot)
         try visitor.field("firmware", &firmware)
         try visitor.field("secureBoot", &isSecure)
-        try visitor.field("tpm", &hasTPM)
+        try visitor.field("tpm", &tpm)
         try visitor.field("windows", &isWindows)
         try visitor.field("clock", &clock)
         try visitor.field("diskModel", &diskModel)

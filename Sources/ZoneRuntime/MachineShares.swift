@@ -18,9 +18,10 @@ struct MachineShares {
 
     private static let place = MachineRoot.share
     private static let program = "/usr/lib/qemu/virtiofsd"
-    /// As virtiofsd itself keeps them, and what it needs to give up the rest.
+    /// As virtiofsd itself keeps them but for device nodes, which a guest has no business to make in a folder of the host's; and
+    /// what it needs to give up the rest.
     static let capabilities = [
-        "CAP_CHOWN", "CAP_DAC_OVERRIDE", "CAP_FOWNER", "CAP_FSETID", "CAP_SETGID", "CAP_SETUID", "CAP_MKNOD",
+        "CAP_CHOWN", "CAP_DAC_OVERRIDE", "CAP_FOWNER", "CAP_FSETID", "CAP_SETGID", "CAP_SETUID",
         "CAP_SETFCAP", "CAP_SYS_CHROOT", "CAP_SETPCAP",
     ]
 
@@ -93,6 +94,7 @@ struct MachineShares {
         var process = Spec.Process()
         process.args = [
             MachineShares.program, "--fd=\(listener)", "-o", "source=\(MachineShares.place)", "-o", "sandbox=chroot",
+            "-o", "modcaps=-mknod",
             "-o",
             "xattr", "-o", "cache=auto", "-o", "announce_submounts", "-o", "log_level=err", "-f", "--rlimit-nofile=0",
         ]

@@ -26,6 +26,8 @@ struct MachineStart: ~Copyable {
     /// Mounts of the machine's namespace beside those that every machine has.
     var mounts: [Spec.Mount] = []
     var shares = MachineShares()
+    /// Of the terminal that somebody sits at.
+    var windowSize: WindowSize?
     /// What the machine's processes run with.
     private(set) var spec = Spec()
     /// Our end of what the monitor says once.
@@ -99,20 +101,33 @@ struct MachineStart: ~Copyable {
         in persistent: borrowing Descriptor, _ volatile: borrowing Descriptor, links: ZoneLinks,
         _ resources: Spec.Resources
     ) throws(ZoneError) -> LaunchPlan {
-        let seccomp = try SeccompPolicy(nil).program(cache: store.folders.seccompCache, capabilities: [])
         drop(try root.makeFolder(in: volatile))
-        let qmp = try socketPair("QMP")
-        run.qmp = qmp.own
-        description.qmp = qmp.qemu
+        try connectMonitor()
         try connectNetworks(links)
         switch machine.kind {
         case .micro: try prepareMicro(in: persistent, volatile)
         case .full: try prepareFull(in: persistent, volatile)
         }
+        return try finish(groups, handles, cgroupsPath: cgroupsPath, in: volatile, resources)
+    }
+
+    mutating func connectMonitor() throws(ZoneError) {
+        let qmp = try socketPair("QMP")
+        run.qmp = qmp.own
+        description.qmp = qmp.qemu
+    }
+
+    /// All that is the same for every machine, once its devices are known.
+    mutating func finish(
+        _ groups: any CGroupManager, _ handles: borrowing CGroupHandles, cgroupsPath: String,
+        in volatile: borrowing Descriptor, _ resources: Spec.Resources
+    ) throws(ZoneError) -> LaunchPlan {
+        let seccomp = try SeccompPolicy(nil).program(cache: store.folders.seccompCache, capabilities: [])
         if !shares.isEmpty {
             let own = try SeccompPolicy(nil).program(
                 cache: store.folders.seccompCache, capabilities: MachineShares.capabilities)
-            let socket = try shares.serve(root, groups: groups, handles: handles, cgroupsPath: cgroupsPath, seccomp: own)
+            let socket = try shares.serve(
+                root, groups: groups, handles: handles, cgroupsPath: cgroupsPath, seccomp: own)
             description.memory.backing = .shared
             description.shares = [.init(tag: GuestConfiguration.shareTag, socket: pass(descriptors.adopt(socket)))]
         }
@@ -175,8 +190,13 @@ struct MachineStart: ~Copyable {
             definition, program: ["/proc/self/fd/\(program)", MachineMonitor.verb, String(settings)], mounts: mounts,
             usesKVM: description.accelerator == .kvm, cgroupsPath: cgroupsPath)
         spec.linux?.resources?.memory = resources.memory
+        if definition.hasTerminal, let windowSize {
+            spec.process?.consoleSize = Spec.ConsoleSize(height: windowSize.rows, width: windowSize.columns)
+        }
+        spec.annotations = definition.labels
         var inherited = run.descriptors + run.companions.flatMap(\.descriptors)
-        inherited += [settings, run.qmp, run.control, run.readiness]
+        // The program, too: a gate closes all else before it is executed.
+        inherited += [program, settings, run.qmp, run.control, run.readiness]
         inherited += [run.agent, run.guestAgent, run.serial, run.viewers].compactMap { $0 }
         var bag = DescriptorBag()
         swap(&bag, &descriptors)

@@ -35,7 +35,12 @@ public struct MachineVerbs: Sendable {
 
     /// Presses the reset button.
     public func reset(_ name: String) throws(ZoneError) {
-        let (zone, _) = try find("reset", name)
+        let (zone, machine) = try find("reset", name)
+        if machine.kind == .micro {
+            throw ZoneError(
+                .unsupported, "reset: micro machine \(zone) ends where its kernel does",
+                hint: "'zonectl restart \(zone)' starts it again")
+        }
         try ask(zone, MachineRequest(.reset))
         EventLog(store.folders).record(.restart, zone: zone, ["by": "reset"])
     }
@@ -160,13 +165,21 @@ public enum MachinePreview {
         }
         let architecture = try machine.guestArchitecture()
         let decision = try machine.decideAccelerator(architecture)
-        lines.append("processor \(architecture.ociName), accelerator \(decision.accelerator.rawValue)" + (decision.reason.map { ": \($0)" } ?? ""))
+        lines.append(
+            "processor \(architecture.ociName), accelerator \(decision.accelerator.rawValue)"
+                + (decision.reason.map { ": \($0)" } ?? ""))
         let cpus = try machine.topology(definition)
-        lines.append("virtual CPUs: \(cpus.sockets * cpus.cores * cpus.threads) (\(cpus.sockets) sockets, \(cpus.cores) cores, \(cpus.threads) threads)")
+        lines.append(
+            "virtual CPUs: \(cpus.sockets * cpus.cores * cpus.threads) (\(cpus.sockets) sockets, \(cpus.cores) cores, \(cpus.threads) threads)"
+        )
         lines.append("memory: \(ByteSize.text(machine.guestMemory(definition)))")
         if machine.kind == .full {
-            lines.append("disk model \((machine.diskModel ?? .virtio).rawValue), network model \((machine.cardModel ?? .virtio).rawValue)")
-            lines.append("clock \(machine.clock.rawValue), TPM \(machine.hasTPM ? "yes" : "no"), secure boot \(machine.isSecure ? "yes" : "no")")
+            lines.append(
+                "disk model \((machine.diskModel ?? .virtio).rawValue), network model \((machine.cardModel ?? .virtio).rawValue)"
+            )
+            lines.append(
+                "clock \((machine.clock ?? .utc).rawValue), TPM \(machine.tpm ?? false ? "yes" : "no"), secure boot \(machine.isSecure ? "yes" : "no")"
+            )
             lines.append("display: " + (machine.hasDisplay ? "VNC, \(machine.vnc ?? "unix") " : "none"))
         }
         return lines.map { $0 + "\n" }.joined()

@@ -13,7 +13,8 @@ struct USBLease {
     private let system: String
     private let devices: String
 
-    init(_ store: ZoneStore, _ zone: String, system: String = "/sys/bus/usb/devices", devices: String = "/dev/bus/usb") {
+    init(_ store: ZoneStore, _ zone: String, system: String = "/sys/bus/usb/devices", devices: String = "/dev/bus/usb")
+    {
         self.init(notes: "\(store.folders.root)/.usb", zone: zone, system: system, devices: devices)
     }
 
@@ -83,7 +84,8 @@ struct USBLease {
 
     /// What is plugged in; hubs' interfaces (`1-2:1.0`) are none.
     func all() -> [Device] {
-        guard let folder = try? Descriptor.open(system, [.readOnly, .directory]), let names = try? folder.entries() else {
+        guard let folder = try? Descriptor.open(system, [.readOnly, .directory]), let names = try? folder.entries()
+        else {
             return []
         }
         var result: [Device] = []

@@ -107,6 +107,10 @@ extension ZoneLifecycle {
         next.base = former.base
         next.storageKind = former.storageKind
         next.storageProject = former.storageProject
+        if let had = former.machine {
+            next.machine?.uuid = had.uuid
+            next.machine?.user = had.user
+        }
         // Where nothing else is said an address stays.
         next.networks = wanted.networks.map { network in
             guard let had = former.networks.first(where: { $0.name == network.name }) else { return network }
@@ -118,7 +122,7 @@ extension ZoneLifecycle {
             if kept.link.isEmpty { kept.link = had.link }
             return kept
         }
-        if wanted.image != former.image {
+        if wanted.image != former.image, !wanted.bootsDisk {
             let image = try attemptingImage { () throws(ImageError) in try store.folders.images.find(wanted.image) }
             next.image = ImageStore.isPinned(wanted.image) ? wanted.image : image.name
             // The same name goes on to mean the image that the zone was made from.

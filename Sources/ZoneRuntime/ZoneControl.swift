@@ -61,10 +61,12 @@ public struct ZoneControl: Sendable {
         let signal = stopSignal(definition)
         EventLog(store.folders).record(.stop, zone: entry.name, ["signal": String(signal)])
         do throws(SystemError) {
-            if unit == nil { try handle.signal(signal) }
+            let seconds = seconds ?? ZoneControl.stopTimeout(definition)
+            if unit == nil, !askMachine(definition, milliseconds: Int64(min(seconds, 86_400)) * 1000) {
+                try handle.signal(signal)
+            }
             // What is frozen notices a signal when it is thawed.
             if case .paused = entry.state { try entry.record?.groups.thaw() }
-            let seconds = seconds ?? ZoneControl.stopTimeout(definition)
             let milliseconds = min(seconds, 86_400) * 1000
             if milliseconds > 0, try handle.waitUntilEnded(milliseconds: milliseconds) { return settle(entry) }
             try handle.signal(SIGKILL)
@@ -77,6 +79,15 @@ public struct ZoneControl: Sendable {
         throw ZoneError(
             .wrongState, "stop: zone \(entry.name) does not end, even by SIGKILL",
             hint: "its first process may hang in the kernel: look at /proc/\(process.pid)/stack")
+    }
+
+    /// Presses the power button of a machine that boots its own disk, and says how long it has; false where that is not how the zone ends.
+    private func askMachine(_ definition: ZoneDefinition?, milliseconds: Int64) -> Bool {
+        guard let definition, definition.bootsDisk, milliseconds > 0 else { return false }
+        var request = MachineRequest(.powerDown)
+        request.milliseconds = milliseconds
+        // A monitor that does not answer is asked by the signal.
+        return (try? MachineVerbs(store).ask(definition.name, request)) != nil
     }
 
     /// The same zone, once the start is over that its keeper, or another `zonectl`, is just making.
@@ -102,7 +113,7 @@ public struct ZoneControl: Sendable {
     /// Seconds until a zone that was asked to end is killed: as many as docker's unless told otherwise, more for a machine.
     static func stopTimeout(_ definition: ZoneDefinition?) -> Int {
         definition?.stopTimeout.map { Int(clamping: $0) }
-            ?? (definition?.initSystem == nil ? 10 : InitSystem.stopTimeout)
+            ?? (definition?.initSystem == nil && definition?.bootsDisk != true ? 10 : InitSystem.stopTimeout)
     }
 
     /// The same zone, once its keeper has said whether a zone that has just ended is started again. It may have much to write

@@ -18,12 +18,12 @@ public struct ZoneCopy: Sendable {
         case stream
     }
 
-    private let store: ZoneStore
+    let store: ZoneStore
     /// Owners and all that goes with them are kept; else copies are root's in a zone, and the caller's on the host.
     public var keepsOwners = false
     /// A source that is a symbolic link is followed.
     public var followsLink = false
-    private let report: @Sendable (String) -> Void
+    let report: @Sendable (String) -> Void
 
     /// `report` gets lines about what is left out.
     public init(_ folders: ZoneFolders, report: @escaping @Sendable (String) -> Void) {
@@ -32,6 +32,7 @@ public struct ZoneCopy: Sendable {
     }
 
     public func copy(from source: End, to target: End) throws(ZoneError) {
+        if try copyWithMachine(from: source, to: target) { return }
         switch (source, target) {
         case (.zone, .host), (.zone, .stream), (.host, .zone), (.stream, .zone): break
         case (.zone(let from, let path), .zone(let to, let other)):
@@ -116,7 +117,7 @@ public struct ZoneCopy: Sendable {
         return policy
     }
 
-    private func copy(
+    func copy(
         _ path: String, _ from: borrowing CopyPlace, to destination: String, _ to: borrowing CopyPlace, isZones: Bool
     ) throws(ZoneError) {
         let source = try source(path, from)

@@ -34,6 +34,8 @@ extension ZoneDefinition {
         copy.machineID = nil
         copy.storageKind = nil
         copy.storageProject = nil
+        copy.machine?.uuid = ""
+        copy.machine?.user = 0
         copy.networks = networks.map(\.asWritten)
         copy.forgetAnonymousVolumes()
         return copy
@@ -78,8 +80,12 @@ extension ZoneDefinition {
                 "name", "\"\(name)\" is not a name for a zone",
                 hint: "use 1 to 63 letters, digits, '_', '.' or '-', beginning with a letter or digit")
         }
-        if type != "container" {
-            throw DefinitionFault("type", "\"\(type)\" is not a type of zone", hint: "there is container")
+        guard ["container", "vm"].contains(type) else {
+            throw DefinitionFault("type", "\"\(type)\" is not a type of zone", hint: "there are container and vm")
+        }
+        if (type == "vm") != (machine != nil) {
+            throw DefinitionFault(
+                "type", "a zone of the type vm has 'machine', and no other has", hint: "machine: {kind: micro}")
         }
         if image.isEmpty { throw DefinitionFault("image", "is empty", hint: "'zonectl image ls' lists images") }
         if let user {

@@ -90,6 +90,11 @@ struct ZoneNetworks {
         in persistent: borrowing Descriptor
     ) throws(ZoneError) {
         if former.networks == next.networks, former.ports == next.ports { return }
+        if next.machine != nil, entry.state.isUp, former.networks.map(\.name) != next.networks.map(\.name) {
+            throw ZoneError(
+                .wrongState, "the network cards of machine \(next.name) cannot change while it runs",
+                hint: "stop it first: 'zonectl stop \(next.name)'")
+        }
         let leases = NetworkLeases(store)
         let networks = try NetworkStore(store).provided(for: next)
         defer { networks?.unlock() }

@@ -61,6 +61,7 @@ public struct ZoneSettings: Sendable {
         let entry = store.entry(name)
         var definition = try definition(name)
         let former = definition
+        try refuseLive(change, of: definition, entry)
         definition.resources = try change.limits.applied(to: former.resources)
         definition.labels.merge(change.labels) { $1 }
         if let restart = change.restart {
@@ -128,6 +129,18 @@ public struct ZoneSettings: Sendable {
             groups.undo(record)
             throw error
         }
+    }
+
+    /// What a machine has when it starts, it has until it ends.
+    private func refuseLive(
+        _ change: Change, of definition: ZoneDefinition, _ entry: ZoneStore.Entry
+    ) throws(ZoneError) {
+        guard definition.machine != nil, entry.state.isUp else { return }
+        let next = try change.limits.applied(to: definition.resources)
+        guard next.memory != definition.resources.memory else { return }
+        throw ZoneError(
+            .wrongState, "set: the memory of machine \(entry.name) cannot change while it runs",
+            hint: "stop it first: 'zonectl stop \(entry.name)'")
     }
 
     private func definition(_ name: String) throws(ZoneError) -> ZoneDefinition {

@@ -279,7 +279,13 @@ struct ZoneChanges {
 extension ZoneStore {
     /// What a zone is, for a verb that needs to know.
     func definition(of zone: String, for verb: String) throws(ZoneError) -> ZoneDefinition {
-        if let definition = try definition(of: zone) { return definition }
+        if let definition = try definition(of: zone) {
+            if definition.machine == nil { return definition }
+            // What it has changed is on disks of its own, which the host does not mount: a guest may have written anything there.
+            throw ZoneError(
+                .unsupported, "\(verb): zone \(zone) is a virtual machine, for which that is not there yet",
+                hint: "copy files by 'zonectl cp', or the disk itself while the machine is stopped")
+        }
         throw ZoneError(
             .unsupported, "\(verb): zone \(zone) is an engine's, or its making was interrupted",
             hint: "only zones made from images have their changes apart")

@@ -22,6 +22,7 @@ extension ZoneStarter {
         let definition = try VolumeMounts(store).provided(wanted, &opened)
         let zone = claim.name
         var start = try MachineStart(store, definition, machine, image, report: report)
+        if !circumstances.isDetached { start.windowSize = Terminal.size(of: 0) ?? Terminal.size(of: 1) }
         let volatile = try circumstances.keepsFolder ? store.openVolatile(zone) : store.makeVolatile(zone)
         let path = circumstances.cgroup ?? "\(store.folders.cgroupParent)/\(zone)"
         let layout = try attempting("find the control groups") { () throws(SystemError) in try CGroupLayout.ofHost() }

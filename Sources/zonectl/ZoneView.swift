@@ -101,6 +101,7 @@ struct ZoneView: JSONRecord {
         view.config = configuration ?? nil
         view.procView = view.config.map { ProcView.name(of: $0.mounts) }
         view.definition = definition ?? nil
+        if let definition = view.definition { view.type = definition.type }
         view.cgroups = cgroups
         view.snapshots = snapshots.isEmpty ? nil : snapshots.map(SnapshotView.init)
         return view

@@ -131,7 +131,7 @@ enum Main {
     }
 
     /// Folders with kernels of micro machines: as a variable says, and beside an executable that was called by its path.
-    private static func guests() -> [String] {
+    static func guests() -> [String] {
         if let told = variable("ZONECTL_GUEST") { return [told] }
         let program = zn_arguments()[0].flatMap { String(validatingCString: $0) } ?? ""
         guard program.isAbsolutePath || program.utf8.contains(UInt8(ascii: "/")), let resolved = realpath(program, nil)

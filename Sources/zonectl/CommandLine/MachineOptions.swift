@@ -9,7 +9,8 @@ import ZoneRuntime
 enum MachineOptions {
     static let machine = Option.optional(
         "vm", "micro|full", without: "auto",
-        "Make it a virtual machine: an image under a kernel of its own (micro), or a disk or CD that boots by itself (full)")
+        "Make it a virtual machine: an image under a kernel of its own (micro), or a disk or CD that boots by itself (full)"
+    )
     static let accelerator = Option.value(
         "accel", nil, "auto|kvm|tcg", "What executes a machine: the CPU (kvm), or a translator (tcg)")
     static let architecture = Option.value(
@@ -34,16 +35,20 @@ enum MachineOptions {
         "disk-model", nil, "virtio|sata|nvme|scsi", "What a machine's disks look like to it")
     static let cardModel = Option.value(
         "network-model", nil, "virtio|e1000e|rtl8139", "What a machine's network cards look like to it")
-    static let drivers = Option.value("virtio-win", nil, "ISO", "Give Windows virtio devices, and the CD with their drivers")
+    static let drivers = Option.value(
+        "virtio-win", nil, "ISO", "Give Windows virtio devices, and the CD with their drivers")
     static let userData = Option.value("user-data", nil, "FILE", "What cloud-init is to do at a machine's first boot")
     static let vnc = Option.optional(
-        "vnc", "unix|127.0.0.1:PORT", without: "unix", "Show a machine's screen by VNC: on a socket that only root reaches")
+        "vnc", "unix|127.0.0.1:PORT", without: "unix",
+        "Show a machine's screen by VNC: on a socket that only root reaches")
     static let usb = Option.list(
-        "usb", nil, "VENDOR:PRODUCT[,serial=|port=]", "Give a machine a device on the host's USB, which nobody else has then")
+        "usb", nil, "VENDOR:PRODUCT[,serial=|port=]",
+        "Give a machine a device on the host's USB, which nobody else has then")
     static let dryRun = Option.flag("dry-run", nil, "Tell what a machine would be and why, and make nothing")
 
     static let all = [
-        machine, accelerator, architecture, cpus, pin, hugePages, balloon, disk, format, cdrom, boot, firmware, secureBoot,
+        machine, accelerator, architecture, cpus, pin, hugePages, balloon, disk, format, cdrom, boot, firmware,
+        secureBoot,
         tpm, clock, diskModel, cardModel, drivers, userData, vnc, usb,
     ]
 
@@ -87,10 +92,14 @@ enum MachineOptions {
     private static func disk(_ operand: String) -> String? {
         guard operand.utf8.contains(UInt8(ascii: "/")) || operand.utf8.contains(UInt8(ascii: ".")) else { return nil }
         guard let status = try? FileStatus.of(operand), [.regular, .blockDevice].contains(status.kind) else {
-            return operand.isAbsolutePath || operand.hasPrefix("./") || operand.hasPrefix("../") ? operand : nil
+            let isPath = operand.isAbsolutePath || operand.hasPrefix("./") || operand.hasPrefix("../")
+            return isPath || endings.contains { operand.hasSuffix($0) } ? operand : nil
         }
         return operand
     }
+
+    /// Of names that are no images', though nothing is there.
+    private static let endings = [".img", ".iso", ".qcow2", ".raw", ".vmdk", ".vdi", ".vhdx", ".vhd"]
 
     // MARK: Processors and memory
 
@@ -136,7 +145,9 @@ enum MachineOptions {
             guard let path else {
                 throw ZoneError(
                     .invalid, "\"\(definition.image)\" is no file of a disk or CD",
-                    hint: "an image's name runs as a micro machine: --vm=micro; '-' stands for no disk but those of --disk")
+                    hint:
+                        "an image's name runs as a micro machine: --vm=micro; '-' stands for no disk but those of --disk"
+                )
             }
             definition.image = try absolute(path)
             machine.disks.append(MachineDisk(path: definition.image, format: arguments.value(format) ?? ""))
@@ -154,6 +165,8 @@ enum MachineOptions {
         }
         if let text = arguments.value(userData) {
             do throws(SystemError) {
+                // To open a FIFO would wait for a writer.
+                guard try FileStatus.of(text).kind == .regular else { throw SystemError("read", text, .invalid) }
                 let bytes = try readHostFile(text, limit: 1 << 20)
                 guard let content = String(validating: bytes, as: UTF8.self) else {
                     throw SystemError("read", "\(text): it is no UTF-8 text", .invalid)
@@ -199,7 +212,8 @@ enum MachineOptions {
             case ("serial", .some(let serial)): disk.serial = serial
             default:
                 throw ZoneError(
-                    .invalid, "--disk \"\(text)\": \"\(part)\" is not known", hint: "PATH or new:SIZE, format=, ro, serial=")
+                    .invalid, "--disk \"\(text)\": \"\(part)\" is not known",
+                    hint: "PATH or new:SIZE, format=, ro, serial=")
             }
         }
         return disk
@@ -210,10 +224,10 @@ enum MachineOptions {
     private static func applyDevices(_ arguments: Arguments, to machine: inout MachineSettings) throws(ZoneError) {
         machine.firmware = try choice(arguments, firmware)
         machine.isSecure = arguments.flag(secureBoot)
-        machine.hasTPM = arguments.flag(tpm)
+        if arguments.value(tpm) != nil { machine.tpm = arguments.flag(tpm) }
         machine.diskModel = try choice(arguments, diskModel) ?? machine.diskModel
         machine.cardModel = try choice(arguments, cardModel) ?? machine.cardModel
-        if let clock: MachineSettings.Clock = try choice(arguments, clock) { machine.clock = clock }
+        machine.clock = try choice(arguments, clock)
         if let text = arguments.value(vnc) {
             if text != "unix" { try MachineSettings.checkViewers(text) }
             machine.vnc = text

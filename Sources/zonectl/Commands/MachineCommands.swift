@@ -40,7 +40,8 @@ enum SendKeyCommand {
         options: [text]
     ) { (arguments, context) throws(ZoneError) in
         guard arguments.operands.count > 1 else {
-            throw ZoneError(.invalid, "sendkey needs the name of a zone and keys", hint: "such as ctrl-alt-delete, ret, f1")
+            throw ZoneError(
+                .invalid, "sendkey needs the name of a zone and keys", hint: "such as ctrl-alt-delete, ret, f1")
         }
         try MachineVerbs(context.folders).sendKeys(
             Array(arguments.operands.dropFirst()), types: arguments.flag(text), to: arguments.operands[0])

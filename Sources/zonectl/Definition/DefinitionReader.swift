@@ -53,8 +53,6 @@ struct DefinitionReader {
             plain.append(JSON.Member(name, try DefinitionReader.time(value, [.name(name)], thousandths: 1000)))
         case "storage":
             plain.append(JSON.Member(name, try DefinitionReader.size(value, name)))
-        case "type" where value == .string("vm"):
-            throw DefinitionFault([.name(name)], "virtual machines are not supported yet", hint: "there is container")
         default: plain.append(member)
         }
     }
@@ -62,7 +60,8 @@ struct DefinitionReader {
     private mutating func finish() throws(DefinitionFault) -> ZoneDefinition {
         // What may be left out.
         if !plain.contains(where: { $0.name == "type" }) {
-            plain.append(JSON.Member("type", .string("container")))
+            let isMachine = plain.contains { $0.name == "machine" }
+            plain.append(JSON.Member("type", .string(isMachine ? "vm" : "container")))
         }
         let json = JSON.object(plain)
         if let unknown = ZoneDefinition.unknownMember(in: json) { throw DefinitionReader.fault(unknown) }

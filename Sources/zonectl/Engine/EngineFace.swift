@@ -48,10 +48,15 @@ enum EngineFace {
     /// Whether the program was called by a runtime's name.
     static func isCalled(by program: String) -> Bool {
         switch name(of: program) {
-        case "runc", "crun", "zonectl-oci": true
+        case "runc", "crun", "zonectl-oci", machineName: true
         default: false
         }
     }
+
+    /// A runtime all of whose containers are machines.
+    static let machineName: Substring = "zonectl-vm"
+
+    static func makesMachines(_ program: String) -> Bool { name(of: program) == machineName }
 
     private static func name(of program: String) -> Substring {
         program.utf8.lastIndex(of: UInt8(ascii: "/")).map { program[program.utf8.index(after: $0)...] } ?? program[...]
@@ -122,8 +127,11 @@ enum EngineFace {
                 try Output.write(EngineHelp.text(verb))
                 return 0
             }
-            let context = EngineContext(
-                folders: try EngineOption.folders(globals), options: try EngineOption.runtime(globals), log: log)
+            var options = try EngineOption.runtime(globals)
+            options.makesMachines = makesMachines(zn_arguments()[0].flatMap { String(validatingCString: $0) } ?? "")
+            var folders = try EngineOption.folders(globals)
+            folders.guests = Main.guests()
+            let context = EngineContext(folders: folders, options: options, log: log)
             // No arguments: there may be passwords among them.
             log.debug("\(verb.name) \(arguments.operands.first ?? ""): \(context.folders.root), \(Version.text)")
             if verb.entersZone { try enter(verb, arguments, context) }

@@ -1,0 +1,202 @@
+# SPDX-License-Identifier: Apache-2.0
+# SPDX-FileCopyrightText: ZoneRuntime authors
+"""A Debian as clouds have it: two boots at once, one of which cloud-init prepares, beside a container in the same network.
+
+Tests use both in the order in which they stand here, as each boot takes half a minute where all is emulated."""
+
+import os
+import pathlib
+import re
+import shutil
+import signal
+import subprocess
+import tempfile
+import time
+
+import pytest
+from full import copy, debian, digest, ends, log, needs, program, quiet  # noqa: F401
+from leaks import until
+from networks import BOTH, Namespace, NetHost, addresses, ask, inside, make, reaches, sh, zone
+
+needs("sgdisk")
+for tool, package in (("nft", "nftables"), ("dnsmasq", "dnsmasq-base"), ("ip", "iproute2"), ("e2fsck", "e2fsprogs")):
+    if not shutil.which(tool):
+        pytest.skip(f"{tool} is not installed (Debian package {package})", allow_module_level=True)
+
+USER_DATA = """#cloud-config
+hostname: cloudy
+users:
+  - name: tester
+    plain_text_passwd: geheim
+    lock_passwd: false
+    shell: /bin/bash
+write_files:
+  - path: /srv/hostname
+    content: "a word for those who ask\\n"
+runcmd:
+  - [sh, -c, "cd /srv && exec python3 -m http.server 80 >/dev/null 2>&1 &"]
+  - [sh, -c, "echo cloud-init has run >/run/it"]
+"""
+# Two at once, each with a CPU that is translated, on a machine that others use as well.
+BOOT = 300
+SIZE = ("--vcpus", "1", "-m", "512M", "--stop-timeout", "60")
+
+
+class Pair:
+    """`cloud` boots by BIOS at a terminal, from the disk as it is; `plain` by UEFI in the background, and writes to its disk."""
+
+    def __init__(self, host, source):
+        self.host, self.source = host, source
+        self.before = digest(source)
+        self.disk = host.path("plain.qcow2")
+        subprocess.run(["qemu-img", "convert", "-O", "qcow2", source, self.disk], check=True, timeout=120)
+        self.plain_before = digest(self.disk)
+        make(host, "web", *BOTH)
+        self.container = zone(host, "c", "web")
+        self.cloud, self.plain = host.name("cloud"), host.name("plain")
+        data = host.path("user-data", USER_DATA)
+        host.defer(host.remove, self.cloud)
+        host.defer(host.remove, self.plain)
+        words = ("--network", "web", *SIZE)
+        self.terminal = host.terminal(
+            "run", "-it", "--rm", "--name", self.cloud, "--vm", "--firmware", "bios", "--user-data", data, *words, source
+        )
+        quiet(host.run("run", "-d", "--name", self.plain, "--vm", *words, self.disk)).ok(stdout=self.plain + "\n")
+        self.begun = time.monotonic()
+        self.is_in = False
+
+    def login(self):
+        """A shell at the terminal, by the user of cloud-init's."""
+        if self.is_in:
+            return
+        self.terminal.expect("cloudy login: ", BOOT)
+        self.terminal.line("tester")
+        self.terminal.expect("Password: ", 30)
+        self.terminal.line("geheim")
+        self.terminal.expect(r"\$ ", 30)
+        self.is_in = True
+
+    def ask(self, command, timeout=20):
+        """What a command says there."""
+        self.terminal.line(f"{command}; echo $((40+2))end")
+        said = self.terminal.expect("42end", timeout)
+        return re.sub(r"\x1b\[[?0-9;]*[A-Za-z]", "", said).replace("\r", "").partition("\n")[2].strip()
+
+
+@pytest.fixture(scope="module")
+def pair(executable, session_store, debian):  # noqa: F811
+    folder = pathlib.Path(tempfile.mkdtemp(prefix="zonectl-case-"))
+    folder.chmod(0o755)
+    subprocess.run(["cp", "-a", session_store, folder / "store"], check=True, timeout=60)
+    host = NetHost(executable, folder, folder / "store")
+    host.namespace = Namespace()
+    host.defer(host.namespace.close)
+    host.defer(lambda: [host.run("network", "rm", name).ok() for name in host.run("network", "ls", "-q").lines])
+    try:
+        yield Pair(host, debian)
+    finally:
+        left = host.close()
+        shutil.rmtree(folder, ignore_errors=True)
+    if left:
+        pytest.fail("left behind (and now removed):\n  " + "\n  ".join(left), pytrace=False)
+
+
+def test_by_bios_to_a_login_that_cloud_init_made(pair):
+    pair.login()
+    assert pair.ask("hostname") == "cloudy"
+    assert pair.ask("cat /srv/hostname") == "a word for those who ask"
+    assert until(lambda: pair.ask("cat /run/it") == "cloud-init has run", 30, step=1)
+    assert pair.ask("test -d /sys/firmware/efi || echo none") == "none"
+    uuid = pair.host.inspect(pair.cloud)["definition"]["machine"]["uuid"]
+    assert pair.ask("cat /var/lib/cloud/data/instance-id") == uuid
+
+
+def test_its_address_comes_from_the_network(pair):
+    pair.login()
+    own = [text.split("/")[0] for text in addresses(pair.host, pair.cloud)]
+    said = pair.ask("ip -o addr show scope global")
+    assert "10.77.0." in said and all(address in said for address in own), (own, said)
+    mac = pair.host.inspect(pair.cloud)["definition"]["networks"][0]["mac"]
+    assert mac in pair.ask("cat /sys/class/net/e*/address")
+
+
+def test_a_container_reaches_it_by_name(pair):
+    pair.login()
+    assert reaches(pair.host, pair.container, pair.cloud)
+    address = addresses(pair.host, pair.cloud)[0].split("/")[0]
+    answer = until(lambda: served(pair, address), 30, step=0.5)
+    assert answer and answer.endswith(b"a word for those who ask\n")
+    assert address in sh(pair.host, pair.container, f"nslookup {pair.cloud} || true")
+    # And the other way: names of zones are known in it.
+    assert "1 received" in pair.ask(f"ping -c 1 -W 5 {pair.container}")
+    for words in (("screenshot", "-"), ("sendkey", "ret"), ("reset",)):
+        pair.host.run(words[0], pair.container, *words[1:]).fails(125, words[0], "is a container")
+
+
+def served(pair, address):
+    try:
+        return ask(inside(pair.host, pair.container), address, 80, b"GET /hostname HTTP/1.0\r\n\r\n")
+    except OSError:
+        return None
+
+
+def test_by_uefi_to_a_login(pair):
+    left = BOOT - (time.monotonic() - pair.begun)
+    until(lambda: "login: " in log(pair.host, pair.plain) or pair.host.status(pair.plain) != "running", left, step=0.5)
+    said = log(pair.host, pair.plain)
+    assert "login: " in said, said[-600:]
+    terminal = pair.host.terminal("attach", pair.plain)
+    terminal.line("")
+    terminal.expect("login: ")
+    terminal.line("nobody-here")
+    terminal.expect("Password: ")
+    terminal.line("x")
+    terminal.expect("Login incorrect")
+    terminal.hang_up()
+    assert pair.host.status(pair.plain) == "running"
+    _, words = program(pair.host, pair.plain)
+    assert any("OVMF_CODE" in word for word in words)
+
+
+def test_paused_it_answers_nobody(pair):
+    pair.login()
+    assert reaches(pair.host, pair.container, pair.cloud)
+    pair.host.run("pause", pair.cloud).ok()
+    assert pair.host.run("exec", pair.container, "ping", "-c", "1", "-W", "1", pair.cloud).status != 0
+    pair.host.run("resume", pair.cloud).ok()
+    assert reaches(pair.host, pair.container, pair.cloud)
+
+
+def test_stop_lets_it_shut_down_in_good_order(pair):
+    pair.login()
+    begun = time.monotonic()
+    pair.host.run("stop", pair.cloud, timeout=70).ok()
+    status = pair.terminal.wait()
+    took = time.monotonic() - begun
+    assert "Power down" in pair.terminal.screen, pair.terminal.screen[-600:]
+    assert status == 0 and took < 25, (status, took)
+    # The disk is as it was: all that it has written was in a layer that is gone.
+    assert pair.cloud not in pair.host.listed() and not os.path.exists(f"{pair.host.store}/zones/{pair.cloud}")
+    assert digest(pair.source) == pair.before
+
+
+def test_killed_it_leaves_a_disk_that_is_whole(pair):
+    os.kill(program(pair.host, pair.plain)[0], signal.SIGKILL)
+    ends(pair.host, pair.plain, 128 + signal.SIGKILL)
+    assert digest(pair.disk) != pair.plain_before, "it has written nothing"
+    checked = subprocess.run(["qemu-img", "check", pair.disk], capture_output=True, text=True, timeout=60)
+    # 3: clusters that are counted and not used, which costs room.
+    assert checked.returncode in (0, 3), checked.stdout + checked.stderr
+    raw = pair.host.path("plain.raw")
+    subprocess.run(["qemu-img", "convert", "-O", "raw", pair.disk, raw], check=True, timeout=60)
+    repaired = subprocess.run(["e2fsck", "-fy", f"{raw}?offset={16384 * 512}"], capture_output=True, text=True, timeout=120)
+    # Its journal is replayed; nothing else is to be repaired.
+    assert repaired.returncode in (0, 1) and "FILE SYSTEM WAS MODIFIED" not in again(raw), repaired.stdout + repaired.stderr
+    quiet(pair.host.run("start", pair.plain)).ok()
+    assert pair.host.status(pair.plain) == "running"
+    pair.host.run("rm", "-f", pair.plain).ok()
+    assert os.path.exists(pair.disk), "a disk of the host's went with the zone"
+
+
+def again(raw):
+    return subprocess.run(["e2fsck", "-fn", f"{raw}?offset={16384 * 512}"], capture_output=True, text=True, timeout=120).stdout
