@@ -142,6 +142,9 @@ extension BlobDescriptor {
     /// Whether the descriptor's platform, where it names one, is this machine's.
     var isForThisMachine: Bool { isFor(Image.machine) }
 
+    /// Whether the descriptor's platform, where it names one, is no Linux: also what is no image but belongs to one.
+    var isForAnotherSystem: Bool { platform.map { $0.os != Image.machine.os } ?? false }
+
     /// Whether the descriptor's platform, where it names one, is this one; a variant counts only where one is wanted.
     func isFor(_ wanted: Platform) -> Bool {
         platform?.isFor(wanted) ?? true

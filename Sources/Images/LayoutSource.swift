@@ -134,8 +134,8 @@ struct LayoutSource: ~Copyable {
     ) throws(ImageError) -> Choice? {
         guard depth < 4 else { throw ImageError(.invalid, "\(place): indexes are nested more than 4 deep") }
         for descriptor in candidates {
-            let isWanted = platform.map(descriptor.isFor) ?? ((descriptor.platform?.os ?? Image.machine.os) == Image.machine.os)
-            guard isWanted else {
+            let isOther = platform.map { !descriptor.isFor($0) } ?? descriptor.isForAnotherSystem
+            if isOther {
                 if let other = descriptor.platform { others.append("\(other.os)/\(other.architecture)") }
                 continue
             }
@@ -152,7 +152,7 @@ struct LayoutSource: ~Copyable {
             let image = try image(descriptor, name)
             let configuration = image.configuration
             let (os, architecture) = (platform?.os ?? Image.machine.os, platform?.architecture)
-            guard configuration.os == os, configuration.architecture == architecture ?? configuration.architecture else {
+            guard configuration.os == os, architecture == nil || configuration.architecture == architecture else {
                 others.append("\(configuration.os)/\(configuration.architecture)")
                 continue
             }

@@ -81,7 +81,9 @@ enum ChildSetup {
         try ask(.ready, channel)
         if let gate = plan.gate {
             // It may wait for long, and holds among others the lock of the zone's folder.
-            closeAll(but: [gate, channel.raw] + plan.process.inherited, from: 3 + CInt(clamping: plan.process.preservedDescriptors))
+            closeAll(
+                but: [gate, channel.raw] + plan.process.inherited,
+                from: 3 + CInt(clamping: plan.process.preservedDescriptors))
             try StartGate.wait(gate, channel)
         }
         try run(plan.hooks.startContainer, .startContainerHook, plan.hooks.createdState)

@@ -66,7 +66,9 @@ struct BundleMachine {
         if let quota = definition.resources.cpu?.quota, let period = definition.resources.cpu?.period, period > 0 {
             machine.cores = min(host, max(1, (quota + Int64(period) - 1) / Int64(period)))
         }
-        if let limit = definition.resources.memory?.limit, limit > 0, limit < 64 << 20 { machine.memory = 64 << 20 }
+        if let limit = definition.resources.memory?.limit, limit > 0, limit < MachineSettings.leastMemory {
+            machine.memory = MachineSettings.leastMemory
+        }
         definition.machine = machine
         definition.type = "vm"
         var start = try MachineStart(store, definition, machine, Image.none(id), report: report)

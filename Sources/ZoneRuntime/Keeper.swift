@@ -53,6 +53,8 @@ struct Keeper: ~Copyable {
     var lookDue: Int64?
     /// When a zone that was asked to end is killed.
     var killDeadline: Int64?
+    /// Whether a machine has been told to kill its program.
+    var isLastWarning = false
 
     /// SIGTERM and SIGINT stop the zone. A terminal that is closed is none of the keeper's business.
     static let signalSet = SignalSet([SIGHUP, SIGINT, SIGTERM])
@@ -141,6 +143,7 @@ struct Keeper: ~Copyable {
         startedAt = MonotonicClock.milliseconds
         isUnhealthy = false
         killDeadline = nil
+        isLastWarning = false
         if isParent {
             let kind: ZoneEvent.Kind = restarts > 0 || isRebooting ? .restart : .start
             EventLog(store.folders).record(kind, zone: name, ["image": record.image])

@@ -54,7 +54,13 @@ extension Keeper {
         if isChanged ?? false { noteHealth() }
         if let killDeadline, MonotonicClock.milliseconds >= killDeadline {
             self.killDeadline = nil
-            try? process?.signal(SIGKILL)
+            if definition.machine != nil, !isLastWarning {
+                isLastWarning = true
+                self.killDeadline = MonotonicClock.milliseconds + Int64(MachineMonitor.killPatience)
+                try? process?.signal(MachineMonitor.killSignal)
+            } else {
+                try? process?.signal(SIGKILL)
+            }
         }
         if hasEvent, let ended, poller.isReadable(ended) { event = .ended }
         return event

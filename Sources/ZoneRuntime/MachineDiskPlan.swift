@@ -19,17 +19,26 @@ struct MachineDiskPlan {
         self.machine = machine
         try lookAtDisks()
         try lookAtDiscs()
-        decideFirmware()
+        try decideFirmware()
         decideWindows()
         try decideRest()
     }
 
     private mutating func lookAtDisks() throws(ZoneError) {
         var disks: [MachineDisk] = []
+        var seen: [FileStatus] = []
         for var disk in machine.disks {
+            if disk.size == nil, let status = try? FileStatus.of(disk.path) {
+                if seen.contains(where: { $0.device == status.device && $0.inode == status.inode }) {
+                    throw ZoneError(.invalid, "disk \(disk.path) was given twice")
+                }
+                seen.append(status)
+            }
             if disk.size != nil {
                 disks.append(disk)
-                reasons.append("disk \(disk.path): made new, \(ByteSize.text(disk.size ?? 0)), qcow2")
+                reasons.append(
+                    "disk \(disk.path): made new, \(ByteSize.text(disk.size ?? 0)), \(disk.format.isEmpty ? "qcow2" : disk.format)"
+                )
                 continue
             }
             let known = disk.format.isEmpty ? nil : DiskFormat(name: disk.format)
@@ -80,8 +89,12 @@ struct MachineDiskPlan {
         }
     }
 
-    private mutating func decideFirmware() {
+    private mutating func decideFirmware() throws(ZoneError) {
         if let firmware = machine.firmware {
+            if firmware == .bios, try !machine.guestArchitecture().isX86 {
+                throw ZoneError(
+                    .unsupported, "--firmware bios: only machines of x86 have one", hint: "leave --firmware out")
+            }
             reasons.append("firmware \(firmware.rawValue): as it was said")
             return
         }
@@ -116,8 +129,9 @@ struct MachineDiskPlan {
         machine.hasDisplay = true
         reasons.append("a display: Windows has no console on a serial line")
         if machine.diskModel == nil {
-            machine.diskModel = .sata
-            reasons.append("disks by SATA: Windows has no driver for virtio of its own")
+            let hasSATA = (try? machine.guestArchitecture())?.isX86 ?? true
+            machine.diskModel = hasSATA ? .sata : .nvme
+            reasons.append("disks by \(hasSATA ? "SATA" : "NVMe"): Windows has no driver for virtio of its own")
         }
         if machine.cardModel == nil {
             machine.cardModel = .e1000e

@@ -15,15 +15,20 @@ struct MachineDisks {
         machine = try MachineDiskPlan(machine).machine
         for (index, disk) in machine.disks.enumerated() {
             guard let size = disk.size else { continue }
-            let name = "disk-\(index).qcow2"
+            guard let format = DiskFormat(name: disk.format.isEmpty ? "qcow2" : disk.format),
+                [.raw, .qcow2].contains(format)
+            else {
+                throw ZoneError(.invalid, "--disk new: format \"\(disk.format)\"", hint: "new disks are qcow2 or raw")
+            }
+            let name = "disk-\(index).\(format.rawValue)"
             do throws(DiskFault) {
                 try DiskImages.create(
-                    "\(store.folders.persistent(definition.name))/\(name)", size: size, format: .qcow2)
+                    "\(store.folders.persistent(definition.name))/\(name)", size: size, format: format)
             } catch {
                 throw ZoneError(error, disk: name)
             }
             machine.disks[index].path = name
-            machine.disks[index].format = "qcow2"
+            machine.disks[index].format = format.rawValue
         }
         definition.machine = machine
     }

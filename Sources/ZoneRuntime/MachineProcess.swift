@@ -105,7 +105,9 @@ enum MachineFailure {
 
     static func end(zone: String, _ what: String, _ errors: String, _ console: String?) -> String {
         let said = lastLines(errors, 3)
-        let last = lastLines(console ?? "", 3)
+        // Of a kernel that gives up, that line tells more than the last ones.
+        let panic = (console ?? "").fields("\n").last { $0.holds("Kernel panic") || $0.holds("Out of memory") }
+        let last = panic ?? lastLines(console ?? "", 3)
         return "zone \(zone): \(what)" + (said.isEmpty ? "" : ": \(said)")
             + (last.isEmpty ? "" : "; the last of its console: \(last)")
     }

@@ -134,6 +134,7 @@ extension MachineMonitor {
 
     mutating func takeSignals() {
         while let number = signals.next() {
+            if number == MachineMonitor.killSignal, takeKill() { continue }
             if guest != nil {
                 // What is sent to the zone's first process is for its program.
                 if guest?.phase == .running {
@@ -147,6 +148,17 @@ extension MachineMonitor {
                 beginShutdown(run.stopMilliseconds)
             }
         }
+    }
+
+    /// False where there is no program to be killed, nor a machine to be switched off by.
+    private mutating func takeKill() -> Bool {
+        guard guest != nil else {
+            switchOff()
+            return true
+        }
+        if guest?.phase != .running { return false }
+        guest?.signal(SIGKILL)
+        return true
     }
 
     /// Asks the machine to end; asked again, it is switched off.
@@ -183,7 +195,8 @@ struct MachineShutdown: ~Copyable {
         case askAgent, pressAgain, switchOff
     }
 
-    static let signals = [SIGTERM, SIGINT, SIGHUP, SIGQUIT, SIGPWR]
+    /// A terminal that is closed is no wish that a machine ends.
+    static let signals = [SIGTERM, SIGINT, SIGQUIT, SIGPWR]
 
     var agent: GuestAgentChannel?
     /// Why QEMU says that it ends, such as `guest-shutdown`.

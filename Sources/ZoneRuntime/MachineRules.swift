@@ -13,6 +13,8 @@ import OCI
 extension MachineSettings {
     /// Bytes of memory of a guest of which nothing was said.
     private static let (microMemory, fullMemory): (Int64, Int64) = (512 << 20, 2 << 30)
+    /// With less the kernel and its initramfs find no room.
+    static let leastMemory: Int64 = 128 << 20
     /// What QEMU itself may take beside the guest's memory: its code and heap, caches of disks, translated code.
     static let (overhead, translation): (Int64, Int64) = (384 << 20, 256 << 20)
 
@@ -147,7 +149,17 @@ enum MachinePlanner {
     static func settle(_ definition: inout ZoneDefinition, _ store: ZoneStore) throws(ZoneError) {
         guard var machine = definition.machine else { return }
         definition.type = "vm"
+        if Rootless.isInside {
+            throw ZoneError(
+                .unsupported, "virtual machines need root: each has a user of its own on the host",
+                hint: "try sudo; a container of the same image needs no rights")
+        }
         try refuse(definition)
+        if machine.kind == .full {
+            // A machine has a console: what it says there is its log, and `attach` logs in there.
+            definition.hasTerminal = true
+            definition.isInteractive = true
+        }
         let architecture = try machine.guestArchitecture()
         let cpus = try machine.topology(definition)
         let count = Int(clamping: cpus.sockets * cpus.cores * cpus.threads)
@@ -176,6 +188,10 @@ enum MachinePlanner {
                 definition.networks.contains { if case .macvlan = $0.kind { true } else { false } },
                 "--network macvlan:",
                 "use a bridge of the host's: --network bridge:LINK"
+            ),
+            (
+                (definition.resources.pids?.limit ?? 0) > 0, "--pids-limit",
+                "processes in a machine are its own kernel's matter"
             ),
             (definition.maxUsers != nil, "--max-users", nil),
             (definition.systemMode == .always, "--systemd always", nil),
@@ -217,10 +233,10 @@ enum MachinePlanner {
 
     private static func checkMemory(_ machine: MachineSettings, _ definition: ZoneDefinition) throws(ZoneError) {
         let wanted = machine.guestMemory(definition)
-        if wanted < 64 << 20 {
+        if wanted < (machine.kind == .micro ? MachineSettings.leastMemory : 16 << 20) {
             throw ZoneError(
                 .invalid, "\(ByteSize.text(wanted)) of memory are too little for a kernel of one's own",
-                hint: "give at least 64M by --memory")
+                hint: "give at least \(ByteSize.text(MachineSettings.leastMemory)) by --memory")
         }
         if let host = HostUsage().memory, UInt64(wanted) > host {
             throw ZoneError(

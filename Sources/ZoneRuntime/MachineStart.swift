@@ -214,6 +214,13 @@ struct MachineStart: ~Copyable {
 extension MachineMonitor {
     /// The word by which `zonectl` is executed as a monitor.
     public static let verb = "__machine"
+
+    /// Sent to a monitor in the place of SIGKILL, of which it could not know: the zone's program is killed, or the power of a machine that
+    /// boots its own disk is cut by QEMU, which writes what it holds. The last real-time signal: programs that use it for something else
+    /// get it as any other.
+    static let killSignal: Int32 = 64
+    /// Milliseconds for that.
+    static let killPatience = 8000
 }
 
 extension ZoneError {

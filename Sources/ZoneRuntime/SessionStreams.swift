@@ -14,6 +14,10 @@ struct SessionStreams: Sendable {
     private struct Output: Sendable {
         let raw: CInt
         var pending: [UInt8] = []
+        /// How many of those are written.
+        var written = 0
+        /// Bytes that were written and not granted anew yet.
+        var due = 0
         var hasEnded = false
         var place: Int?
         /// Bytes that the guest may still send: what a guest sends beyond that breaks the protocol.
@@ -72,24 +76,41 @@ struct SessionStreams: Sendable {
 
     private mutating func write(_ stream: GuestFrame.Stream, _ send: (GuestFrame) -> Void) {
         guard var output = outputs[stream], !output.pending.isEmpty else { return }
-        let count = output.pending.withUnsafeBytes { bytes in
-            Glibc.write(output.raw, bytes.baseAddress, min(bytes.count, SessionStreams.portion))
+        // What is there is written by one round, as long as somebody takes it.
+        repeat {
+            let left = min(output.pending.count - output.written, SessionStreams.portion)
+            let count = output.pending.withUnsafeBytes { bytes in
+                Glibc.write(output.raw, bytes.baseAddress?.advanced(by: output.written), left)
+            }
+            if count < 0 {
+                if errno == EINTR || errno == EAGAIN { break }
+                // Nobody reads any more: the rest is dropped, and the program is told as one whose reader is gone.
+                failure = failure ?? SystemError("write", "output of the machine", Errno(rawValue: errno))
+                output.due += output.pending.count - output.written
+                output.written = output.pending.count
+                send(GuestFrame(.end, session, [stream.rawValue]))
+                break
+            }
+            output.written += count
+            output.due += count
+        } while output.written < output.pending.count && SessionStreams.takesMore(output.raw)
+        if output.written == output.pending.count {
+            output.pending.removeAll(keepingCapacity: true)
+            output.written = 0
         }
-        if count < 0 {
-            if errno == EINTR || errno == EAGAIN { return }
-            // Nobody reads any more: the rest is dropped, and the program goes on as one whose reader is gone would not. It is told.
-            failure = failure ?? SystemError("write", "output of the machine", Errno(rawValue: errno))
-            let lost = output.pending.count
-            output.pending = []
-            output.allowance += lost
-            outputs[stream] = output
-            send(GuestFrame.credit(session, stream, lost))
-            return send(GuestFrame(.end, session, [stream.rawValue]))
+        // In large parts: each is a message.
+        if output.due >= GuestFrame.window / 4 || output.pending.isEmpty, output.due > 0 {
+            output.allowance += output.due
+            send(GuestFrame.credit(session, stream, output.due))
+            output.due = 0
         }
-        output.pending.removeFirst(count)
-        output.allowance += count
         outputs[stream] = output
-        send(GuestFrame.credit(session, stream, count))
+    }
+
+    private static func takesMore(_ raw: CInt) -> Bool {
+        var poller = Poller()
+        let place = poller.add(raw, read: false, write: true)
+        return (try? poller.wait(milliseconds: 0)) == true && poller.isWritable(place)
     }
 
     /// Writes what is left, for as long as somebody takes it.

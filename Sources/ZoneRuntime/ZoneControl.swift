@@ -23,7 +23,9 @@ public struct ZoneControl: Sendable {
         if signal == SIGKILL { try noteStop(entry) }
         // Before what follows from it.
         EventLog(store.folders).record(.kill, zone: entry.name, ["signal": String(signal)])
-        try send(signal, to: process, of: entry.name)
+        let definition = entry.record?.bundle == nil ? try store.definition(of: entry.name) : nil
+        let isMachine = definition?.machine != nil
+        try send(signal == SIGKILL && isMachine ? MachineMonitor.killSignal : signal, to: process, of: entry.name)
     }
 
     /// Tells a detached zone's keeper, and the next boot, that the zone is not to be started again.
@@ -69,6 +71,11 @@ public struct ZoneControl: Sendable {
             if case .paused = entry.state { try entry.record?.groups.thaw() }
             let milliseconds = min(seconds, 86_400) * 1000
             if milliseconds > 0, try handle.waitUntilEnded(milliseconds: milliseconds) { return settle(entry) }
+            if definition?.machine != nil {
+                // Its program is killed, as a container's would be; what it has written is written to its disk all the same.
+                try handle.signal(MachineMonitor.killSignal)
+                if try handle.waitUntilEnded(milliseconds: MachineMonitor.killPatience) { return settle(entry) }
+            }
             try handle.signal(SIGKILL)
             // Not even SIGKILL ends a process that hangs in a driver.
             if try handle.waitUntilEnded(milliseconds: 10_000) { return settle(entry) }

@@ -198,7 +198,13 @@ struct ZoneLinks {
                     brake: folders.brake(attachment))
             }
             try links.bringUp(port.index)
-            try NetworkNames(folders).add(zone, attachment)
+            var named = attachment
+            if definition.bootsDisk {
+                // Nothing tells a system of its own what address of IPv6 it has: who goes by its name must not be led there.
+                let other = attachment.ipAddresses.filter { $0.family == .v4 }.map { "\($0)" }
+                if !other.isEmpty { named.addresses = other }
+            }
+            try NetworkNames(folders).add(zone, named)
             return tap
         }
     }

@@ -284,7 +284,8 @@ extension ZoneStore {
             // What it has changed is on disks of its own, which the host does not mount: a guest may have written anything there.
             throw ZoneError(
                 .unsupported, "\(verb): zone \(zone) is a virtual machine, for which that is not there yet",
-                hint: "copy files by 'zonectl cp', or the disk itself while the machine is stopped")
+                hint: definition.bootsDisk
+                    ? "copy its disk while it is stopped" : "copy files by 'zonectl cp' while it runs")
         }
         throw ZoneError(
             .unsupported, "\(verb): zone \(zone) is an engine's, or its making was interrupted",

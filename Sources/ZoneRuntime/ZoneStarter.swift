@@ -216,6 +216,7 @@ struct ZoneStarter: Sendable {
         record.command = spec.process?.args ?? []
         record.isConnected = !definition.networks.isEmpty
         record.ports = definition.ports.map(\.text)
+        if definition.machine != nil { record.type = definition.type }
         return record
     }
 

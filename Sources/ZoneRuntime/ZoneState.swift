@@ -52,6 +52,8 @@ public struct ZoneRecord: JSONRecord, Sendable, Equatable {
     public var isConnected = false
     /// What it publishes, for who lists zones.
     public var ports: [String] = []
+    /// The definition's type; nil for a container.
+    public var type: String?
 
     public init() {}
 
@@ -81,6 +83,7 @@ public struct ZoneRecord: JSONRecord, Sendable, Equatable {
         try visitor.field("checkpoint", &checkpoint)
         try visitor.field("connected", &isConnected)
         try visitor.field("ports", &ports)
+        try visitor.field("type", &type)
     }
 }
 

@@ -86,6 +86,7 @@ struct ZoneView: JSONRecord {
         guard let record = entry.record else { return }
         image = record.image
         command = record.command
+        type = record.type ?? type
         created = Timestamp(record.created)
         started = record.started.map { Timestamp($0) }
         if case .stopped = entry.state { finished = record.finished.map { Timestamp($0) } }

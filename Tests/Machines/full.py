@@ -136,7 +136,7 @@ def log(host, name):
     return host.run("logs", name).stdout
 
 
-def shows(host, name, text, times=1, seconds=30):
+def shows(host, name, text, times=1, seconds=120):
     """Waits until a machine has said something on its first serial line."""
     until(lambda: log(host, name).count(text) >= times or host.status(name) != "running", seconds, step=0.1)
     said = log(host, name)

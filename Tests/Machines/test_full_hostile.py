@@ -58,7 +58,7 @@ REFUSED = {
     "version 2^32-1": (qcow2({"version": (1 << 32) - 1}), "version"),
     "a backing file": (qcow2({"backing": 512, "backing length": 11}, at=[(512, b"/etc/shadow")]), "another file"),
     "a backing file by json:": (qcow2({"backing": 512, "backing length": len(NAME)}, at=[(512, NAME)]), "another file"),
-    "a backing file by nbd:": (qcow2({"backing": 512, "backing length": 18}, at=[(512, b"nbd:127.0.0.1:1080")]), "another file"),
+    "a backing file by nbd:": (qcow2({"backing": 512, "backing length": 15}, at=[(512, b"nbd:127.0.0.1:1")]), "another file"),
     "a backing file beyond the end": (qcow2({"backing": TOP, "backing length": 1023}), "another file"),
     "a backing file without a length": (qcow2({"backing": 512}), "another file"),
     "a backing format": (qcow2(extensions=extension(0xE2792ACA, b"raw")), "backing"),
@@ -107,7 +107,8 @@ REFUSED = {
         b'# Disk DescriptorFile\nversion=1\nCID=12345678\nparentCID=ffffffff\ncreateType="monolithicFlat"\n'
         b'RW 2048 FLAT "../../etc/shadow" 0\n'.ljust(512, b"\n"), ""),
     "QED with a backing file": (
-        struct.pack("<4sIIIQQQQQII", b"QED\0", 65536, 4, 1, 1, 0, 0, 65536, 1 << 20, 64, 11) + b"/etc/shadow" + bytes(1 << 19),
+        struct.pack("<4sIIIQQQQQII", b"QED\0", 65536, 4, 1, 1, 0, 0, 65536, 1 << 20, 64, 11) + b"/etc/shadow"
+        + bytes(1 << 19),
         "another file"),
 }
 

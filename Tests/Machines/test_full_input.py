@@ -19,7 +19,7 @@ needs("swtpm", "sgdisk", "mformat")
     "words, says",
     [
         (("--boot", "x"), ("--boot", "c disks, d CDs, n network")),
-        (("--boot="), ("--boot",)),
+        (("--boot=",), ("--boot",)),
         (("--firmware", "coreboot"), ("--firmware", "bios, uefi")),
         (("--secure-boot", "--firmware", "bios"), ("secure-boot", "UEFI")),
         (("--disk-model", "floppy"), ("--disk-model", "virtio, sata, nvme, scsi")),
@@ -55,7 +55,7 @@ needs("swtpm", "sgdisk", "mformat")
         (("--disk-format", "floppy"), ("floppy", "raw, qcow2")),
         (("--disk-format", "qcow2"), ("does not begin as", "qcow2")),
         (("--user-data", "/no/such/file"), ("--user-data", "No such file")),
-        (("--user-data", "/"), ("--user-data", "directory")),
+        (("--user-data", "/"), ("--user-data", ("directory", "no file"))),
         (("--user-data", "/dev/zero"), ("--user-data",)),
         (("--usb", "keyboard"), ("--usb", "lsusb")),
         (("--usb", "046d:c31c,leg=2"), ("leg=2",)),
@@ -91,7 +91,7 @@ def test_options_with_wrong_values(full_host, words, says):
         (("--sysctl", "net.ipv4.ip_forward=1"), "--sysctl"), (("--network", "host"), "--network"),
         (("--security-opt", "seccomp=unconfined"), "--security-opt"), (("--device", "/dev/null"), "--device"),
         (("--max-users", "5"), "--max-users"), (("--cap-add", "SYS_ADMIN"), "--cap-add"),
-        (("--cap-drop", "ALL"), "--cap-drop"), (("--read-only",), "--read-only"), (("--health-cmd", "true"), "--health"),
+        (("--cap-drop", "ALL"), "--cap-drop"), (("--read-only",), "--read-only"), (("--health-cmd", "true"), "health"),
         (("--security-opt", "no-new-privileges"), "--security-opt"), (("--systemd", "always"), "--systemd"),
         (("--storage", "1G"), "--storage"),
     ],
@@ -123,17 +123,21 @@ def test_a_name_of_no_disk_is_asked_of_no_registry(full_host):
         full_host.run("run", "--vm", name, timeout=10).fails(125, name, ("no such file", "no file of a disk"))
 
 
-@pytest.mark.parametrize("kind", ["missing", "directory", "fifo", "device", "socket", "empty", "zeros", "odd", "gzip", "tar", "cut"])
+NO_DISKS = ["missing", "directory", "fifo", "device", "socket", "empty", "zeros", "odd", "gzip", "tar", "cut"]
+
+
+@pytest.mark.parametrize("kind", NO_DISKS)
 def test_what_is_no_disk(full_host, windows, kind):
     path = full_host.path("it")
     content = {
-        "empty": b"", "zeros": bytes(1 << 20), "odd": bytes(510) + b"\x55\xaa" + bytes(99), "gzip": b"\x1f\x8b\x08" + bytes(4093),
-        "tar": bytes(257) + b"ustar" + bytes(4096), "cut": None,
+        "empty": b"", "zeros": bytes(1 << 20), "odd": bytes(510) + b"\x55\xaa" + bytes(99),
+        "gzip": b"\x1f\x8b\x08" + bytes(4093), "tar": bytes(257) + b"ustar" + bytes(4096),
     }
+    neither = "neither a file nor a block device"
     says = {
-        "missing": "no such file", "directory": "neither a file nor a block device", "fifo": "neither a file nor a block device",
-        "socket": ("neither a file nor a block device", "no such device"), "device": "neither a file nor a block device", "empty": "empty",
-        "zeros": "nothing in it is known", "odd": "no whole number of sectors", "gzip": "gunzip", "tar": "archive",
+        "missing": "no such file", "directory": neither, "fifo": neither, "device": neither,
+        "socket": (neither, "no such device"), "empty": "empty", "zeros": "nothing in it is known",
+        "odd": "no whole number of sectors", "gzip": "gunzip", "tar": "archive",
         "cut": ("truncated", "cut off", "beyond the end"),
     }[kind]
     if kind == "directory":

@@ -9,8 +9,8 @@ import time
 
 import pytest
 from full import (  # noqa: F401
-    WINDOWS_UP, blank, copy, devices, digest, ends, full_host, installer, log, machine, needs, png, processes, program, quiet,
-    shows, windows,
+    WINDOWS_UP, blank, copy, devices, digest, ends, full_host, installer, log, machine, needs, png, processes, program,
+    quiet, shows, windows,
 )
 from leaks import read, until
 
@@ -48,12 +48,13 @@ def test_windows_from_power_on_to_power_off(full_host, windows):
     with open(picture, "rb") as file:
         width, height, colours = png(file.read())
     assert width >= 640 and height >= 400 and len(colours) > 1
-    again = full_host.execute(("sh", "-c", 'exec "$@" | head -c 8 | od -An -tx1', "sh", *full_host.command("screenshot", name, "-")))
+    script = '"$@" | head -c 8 | od -An -tx1'
+    again = full_host.execute(("sh", "-c", script, "sh", *full_host.command("screenshot", name, "-")))
     assert again.stdout.split() == ["89", "50", "4e", "47", "0d", "0a", "1a", "0a"]
     assert os.listdir(f"{full_host.root}/{name}/machine").count("vnc.sock") == 1
     assert not [entry for entry in os.listdir(f"{full_host.root}/{name}/machine") if entry.endswith(".png")]
     check_socket(f"{full_host.root}/{name}/machine/vnc.sock")
-    full_host.run("sendkey", name, "no-such-key").fails(125, "no-such-key")
+    full_host.run("sendkey", name, "nosuchkey").fails(125, "nosuchkey")
     full_host.run("sendkey", name, "ret").ok()
     shows(full_host, name, "EFI-GUEST-OFF")
     ends(full_host, name, 0)
@@ -89,7 +90,9 @@ def check_confinement(host, name, words):
             assert os.readlink(f"/proc/{pid}/ns/{space}") != os.readlink(f"/proc/self/ns/{space}"), space
         for number in os.listdir(f"/proc/{pid}/fd"):
             place = os.readlink(f"/proc/{pid}/fd/{number}")
-            assert place.startswith(allowed), f"descriptor {number} of {pid} is {place}"
+            # The monitor has the executable that it is, by a mount that nobody writes to.
+            own = place == os.readlink(f"/proc/{pid}/exe") and pid == host.pid(name)
+            assert own or place.startswith(allowed), f"descriptor {number} of {pid} is {place}"
         for line in read(f"/proc/{pid}/mountinfo").splitlines():
             point, options = line.split()[4:6]
             writable = point in ("/dev", "/dev/pts", "/proc", "/tmp", "/run/machine", "/run/machine/tpm")
@@ -127,8 +130,8 @@ def test_viewers_by_tcp_are_on_loopback_only(full_host):
     assert listening == [f"0100007F:{port:04X}"]
     other = full_host.path("other.img")
     os.rename(full_host.path("blank.img"), other)
-    result = quiet(full_host.run("run", "-d", "--name", full_host.name("x"), "--vm", f"--vnc=127.0.0.1:{port}", blank(full_host)))
-    result.fails(125, "in use", str(port))
+    words = ("run", "-d", "--name", full_host.name("x"), "--vm", f"--vnc=127.0.0.1:{port}")
+    quiet(full_host.run(*words, blank(full_host))).fails(125, "in use", str(port))
     assert list(full_host.listed()) == [name]
     full_host.run("rm", "-f", name).ok()
     with pytest.raises(ConnectionRefusedError):
@@ -160,6 +163,31 @@ def test_devices_are_those_that_were_asked_for(full_host, installer, words, driv
     _, line = program(full_host, name)
     without = {"virtio-balloon-pci"} if "--balloon" in words else set()
     assert devices(line) == (ALWAYS | AGENT | drivers) - without
+
+
+@pytest.mark.parametrize("options", [("-i", "-t"), ()], ids=["terminal", "plain"])
+def test_the_console_takes_what_is_typed(full_host, options):
+    """A disk with nothing to boot leads to the firmware's own shell, by which the machine is switched off."""
+    name = machine(full_host, "m", "--firmware", "uefi", *options, boots=blank(full_host))
+    shows(full_host, name, "startup.nsh")
+    terminal = full_host.terminal("attach", name)
+    terminal.send("\x1b")
+    shows(full_host, name, "Shell>")
+    terminal.line("echo to-be-%cwd%-seen")
+    terminal.expect("to-be--seen")
+    terminal.line("reset -s")
+    assert terminal.wait() == 0
+    ends(full_host, name, 0)
+
+
+def test_a_console_that_is_hung_up_ends_no_machine(full_host):
+    name = machine(full_host, "m", "-i", "-t", "--stop-timeout", "1", boots=blank(full_host))
+    terminal = full_host.terminal("attach", name)
+    # What is shown to it has come through the connection.
+    terminal.expect("Booting from")
+    terminal.hang_up()
+    until(lambda: full_host.status(name) != "running", 8)
+    assert full_host.status(name) == "running"
 
 
 def test_a_machine_is_listed_as_one(full_host):

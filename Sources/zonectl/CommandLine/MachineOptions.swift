@@ -67,11 +67,14 @@ enum MachineOptions {
         switch kind {
         case "micro": machine.kind = .micro
         case "full": machine.kind = .full
-        case "auto": machine.kind = path != nil || !arguments.list(disk).isEmpty ? .full : .micro
+        case "auto":
+            let isFull =
+                path != nil || definition.image == "-" || !(arguments.list(disk) + arguments.list(cdrom)).isEmpty
+            machine.kind = isFull ? .full : .micro
         default: throw ZoneError(.invalid, "--vm=\(kind) is not known", hint: "give --vm, --vm=micro or --vm=full")
         }
         machine.accelerator = arguments.value(accelerator) ?? "auto"
-        machine.architecture = arguments.value(architecture)
+        machine.architecture = try arguments.value(architecture).map(architecture)
         try applyProcessor(arguments, to: &machine)
         if machine.kind == .full {
             try applyDisks(arguments, path, &definition, to: &machine)
@@ -82,6 +85,18 @@ enum MachineOptions {
                 hint: "a machine that boots a disk has it: --vm=full")
         }
         definition.machine = machine
+    }
+
+    /// A name as images have it (GOARCH); also the kernel's are understood.
+    static func architecture(_ text: String) throws(ZoneError) -> String {
+        let others = [
+            "x86_64": "amd64", "aarch64": "arm64", "i386": "386", "armv7": "arm", "armhf": "arm", "ppc64el": "ppc64le",
+        ]
+        if let name = others[text] { return name }
+        let known = ["amd64", "386", "arm64", "arm", "riscv64", "ppc64le", "s390x", "loong64", "mips64le", "ppc64"]
+        if known.contains(text) { return text }
+        throw ZoneError(
+            .invalid, "--arch \"\(text)\" is not known", hint: "one of \(known.joined(separator: ", "))")
     }
 
     private static let ofFull = [
@@ -164,18 +179,23 @@ enum MachineOptions {
             machine.cardModel = .virtio
         }
         if let text = arguments.value(userData) {
-            do throws(SystemError) {
-                // To open a FIFO would wait for a writer.
-                guard try FileStatus.of(text).kind == .regular else { throw SystemError("read", text, .invalid) }
-                let bytes = try readHostFile(text, limit: 1 << 20)
-                guard let content = String(validating: bytes, as: UTF8.self) else {
-                    throw SystemError("read", "\(text): it is no UTF-8 text", .invalid)
-                }
-                machine.userData = content
-            } catch {
-                throw ZoneError("--user-data", error)
-            }
+            machine.userData = try content(of: text)
         }
+    }
+
+    private static func content(of path: String) throws(ZoneError) -> String {
+        let bytes: [UInt8]?
+        do throws(SystemError) {
+            // To open a FIFO would wait for a writer.
+            bytes = try FileStatus.of(path).kind == .regular ? try readHostFile(path, limit: 1 << 20) : nil
+        } catch {
+            throw ZoneError("--user-data", error)
+        }
+        guard let bytes else { throw ZoneError(.invalid, "--user-data \(path) is no file") }
+        guard let text = String(validating: bytes, as: UTF8.self) else {
+            throw ZoneError(.invalid, "--user-data \(path) is no UTF-8 text")
+        }
+        return text
     }
 
     private static func absolute(_ path: String) throws(ZoneError) -> String {

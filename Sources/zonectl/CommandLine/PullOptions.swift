@@ -35,8 +35,18 @@ enum PullOptions {
         var request = PullSettings()
         request.terminal = isQuiet ? nil : PullProgressLine.terminal
         request.access = try access(arguments)
-        if let text = arguments.value(platform) { request.platform = try platform(text) }
+        request.platform = try wantedPlatform(arguments)
         return request
+    }
+
+    /// What `--platform` or `--arch` says; nil where neither is given.
+    static func wantedPlatform(_ arguments: Arguments) throws(ZoneError) -> Platform? {
+        let whole = try arguments.value(platform).map { (text) throws(ZoneError) in try platform(text) }
+        guard let text = arguments.value(MachineOptions.architecture) else { return whole }
+        let part = Platform(architecture: try MachineOptions.architecture(text), os: Image.machine.os)
+        guard let whole else { return part }
+        if whole.isFor(part) { return whole }
+        throw ZoneError(.invalid, "--platform \(whole.os)/\(whole.architecture) and --arch \(part.architecture) differ")
     }
 
     /// `linux/arm64`, `linux/arm/v7`.
@@ -54,17 +64,37 @@ enum PullOptions {
     }
 
     /// Runs `body`, which makes a zone from an image, and pulls that as `--pull` says: before, or if it is not there.
+    /// `definition`: of what is made, where it is to be looked at whether the image's programs can be executed in it.
     static func providing<Result>(
-        _ image: String, _ arguments: Arguments, _ context: Context, _ body: () throws(ZoneError) -> Result
+        _ image: String, _ arguments: Arguments, _ context: Context, for definition: ZoneDefinition? = nil,
+        _ body: () throws(ZoneError) -> Result
     ) throws(ZoneError) -> Result {
+        func checked() throws(ZoneError) -> Result {
+            // One that is not there is what `body` says.
+            if let definition, let found = try? context.folders.images.find(image) {
+                try ForeignPrograms.check(definition, found.platform, name: image)
+            }
+            return try body()
+        }
         let policy = arguments.value(policy) ?? "missing"
         switch policy {
-        case "missing": if try isForAnother(image, arguments, context) { try pull(image, arguments, context) }
+        case "missing", "never":
+            if let other = try another(image, arguments, context) {
+                do throws(ZoneError) {
+                    if policy == "never" { throw ZoneError(.notFound, "--pull=never") }
+                    try pull(image, arguments, context)
+                } catch {
+                    throw ZoneError(
+                        error.code,
+                        "image \(image) is here for \(other.os)/\(other.architecture) only: \(error.detail)",
+                        hint: error.hint)
+                }
+            }
+            if policy == "never" { return try checked() }
         case "always": try pull(image, arguments, context)
-        case "never": return try body()
         default: throw ZoneError(.invalid, "--pull takes missing, always or never, not \"\(policy)\"")
         }
-        do throws(ZoneError) { return try body() } catch {
+        do throws(ZoneError) { return try checked() } catch {
             guard error.code == .notFound, policy == "missing", isMissing(image, context) else { throw error }
             // `run NAME` in a bundle's folder means that more likely than an image of a registry's.
             if !image.utf8.contains(UInt8(ascii: "/")), (try? FileStatus.of("config.json")) != nil { throw error }
@@ -73,7 +103,7 @@ enum PullOptions {
                     failure.code, "\(error.detail), and cannot be pulled: \(failure.detail)", hint: failure.hint)
             }
         }
-        return try body()
+        return try checked()
     }
 
     private static func isMissing(_ image: String, _ context: Context) -> Bool {
@@ -83,14 +113,14 @@ enum PullOptions {
         return false
     }
 
-    /// Whether the image that is there is for another machine than `--platform` says.
-    private static func isForAnother(
+    /// What the image that is there is for, where that is another machine than `--platform` or `--arch` says.
+    private static func another(
         _ image: String, _ arguments: Arguments, _ context: Context
-    ) throws(ZoneError) -> Bool {
-        guard let text = arguments.value(platform), let found = try? context.folders.images.find(image) else {
-            return false
+    ) throws(ZoneError) -> Platform? {
+        guard let wanted = try wantedPlatform(arguments), let found = try? context.folders.images.find(image) else {
+            return nil
         }
-        return !found.platform.isFor(try platform(text))
+        return found.platform.isFor(wanted) ? nil : found.platform
     }
 
     private static func pull(_ image: String, _ arguments: Arguments, _ context: Context) throws(ZoneError) {

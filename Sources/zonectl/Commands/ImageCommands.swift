@@ -22,15 +22,16 @@ enum ImageListCommand {
         } else if arguments.flag(quiet) {
             try Output.write(images.map { $0.name + "\n" }.joined())
         } else {
+            // A column that says the same of all images is none.
+            let own = images.first.map(\.platform.architecture)
+            let hasForeign = images.contains { $0.platform.architecture != own }
             try Output.table(
-                ["NAME", "DIGEST", "SIZE", "COMMAND"],
+                ["NAME", "DIGEST", "SIZE"] + (hasForeign ? ["ARCH"] : []) + ["COMMAND"],
                 images.map { image in
                     let config = image.configuration.config
                     let command = (config?.entrypoint ?? []) + (config?.cmd ?? [])
-                    return [
-                        image.name, String(image.digest.hex.prefix(12)), ByteSize.text(image.size),
-                        command.joined(separator: " "),
-                    ]
+                    return [image.name, String(image.digest.hex.prefix(12)), ByteSize.text(image.size)]
+                        + (hasForeign ? [image.platform.architecture] : []) + [command.joined(separator: " ")]
                 })
         }
         return 0
@@ -47,7 +48,8 @@ enum ImageImportCommand {
         details: """
             PATH is a folder or tar in the OCI image layout, or a tar of a root file system, plain or compressed with
             gzip, zstd, bzip2 or xz. COMMAND is what zones of it run unless told otherwise: for a tar of a root file
-            system /bin/sh if not given, for a layout what it says itself.
+            system /bin/sh if not given, for a layout what it says itself. --arch says for which machine, where it is
+            not this one.
             """,
         examples: """
             zonectl image import --name=debian debian-rootfs.tar.zst /bin/bash
@@ -55,7 +57,7 @@ enum ImageImportCommand {
             skopeo copy docker://docker.io/library/busybox oci:busybox:latest
             zonectl image import --name=busybox busybox
             """,
-        options: [name],
+        options: [name, MachineOptions.architecture],
         endsOptionsAtOperand: true
     ) { (arguments, context) throws(ZoneError) in
         guard let path = arguments.operands.first else { throw ZoneError(.invalid, "image import needs a path") }
@@ -66,10 +68,12 @@ enum ImageImportCommand {
                 .invalid, "option \(word) stands behind the path",
                 hint: "options come first: zonectl image import \(word) … \(path)")
         }
+        let platform = try PullOptions.wantedPlatform(arguments)
         let progress = ImportProgressLine()
         let image = try asZoneError { () throws(ImageError) in
             try context.folders.images.importImage(
-                from: path, name: arguments.value(name), command: words.isEmpty ? nil : words, progress: progress.show)
+                from: path, name: arguments.value(name), command: words.isEmpty ? nil : words, platform: platform,
+                progress: progress.show)
         }
         progress.end()
         try Output.write("\(image.name) \(image.digest)\n")

@@ -15,13 +15,14 @@ enum ImagePullCommand {
             NAME is [HOST[:PORT]/]REPOSITORY[:TAG][@DIGEST], by docker's rules: alpine is docker.io/library/alpine:latest.
             Layers that are in the store are not fetched again, and a pull that was killed goes on where it was. skopeo
             (Debian package skopeo) speaks with the registries: its credentials, mirrors and policies in /etc/containers
-            and of the user's hold.
+            and of the user's hold. --arch arm64 is --platform linux/arm64; a name is that of the image pulled last, whatever
+            machine it is for, and the one before keeps its digest.
             """,
         examples: """
             zonectl image pull debian:12 quay.io/podman/hello
             zonectl image pull --creds user:secret --tls-verify=false localhost:5000/team/tool
             """,
-        options: [quiet, PullOptions.platform] + PullOptions.access
+        options: [quiet, PullOptions.platform, MachineOptions.architecture] + PullOptions.access
     ) { (arguments, context) throws(ZoneError) in
         let request = try PullOptions.request(arguments, isQuiet: arguments.flag(quiet))
         try ImageNames.require(arguments.operands, for: "image pull")

@@ -16,7 +16,9 @@ enum CreateCommand {
             arguments.flag(RunCommand.interactive), arguments.flag(RunCommand.terminal)
         )
         do throws(ZoneError) {
-            let zone = try PullOptions.providing(definition.image, arguments, context) { () throws(ZoneError) in
+            let zone = try PullOptions.providing(
+                definition.image, arguments, context, for: definition
+            ) { () throws(ZoneError) in
                 try ZoneLifecycle(context.folders).create(definition, name: arguments.value(RunCommand.name))
             }
             try Output.write(zone + "\n")

@@ -77,6 +77,8 @@ enum RunCommand {
             zonectl run --rm docker.io/library/alpine cat /etc/alpine-release
             # Its data outlives the zone
             zonectl run -d --name db -v data:/var/lib/db postgres
+            # An image for another processor, by qemu-user where that is installed, else in a virtual machine (--vm)
+            zonectl run --rm --arch arm64 docker.io/library/alpine uname -m
             # A web server at http://localhost:8080, with a folder of the host's and limits
             zonectl run -d --name web --restart always -p 8080:80 -v /srv/www:/www:ro -m 256M busybox httpd -f -h /www
             """,
@@ -93,7 +95,9 @@ enum RunCommand {
                 (definition.isInteractive, definition.hasTerminal) = (
                     arguments.flag(interactive), arguments.flag(terminal)
                 )
-                let zone = try PullOptions.providing(definition.image, arguments, context) { () throws(ZoneError) in
+                let zone = try PullOptions.providing(
+                    definition.image, arguments, context, for: definition
+                ) { () throws(ZoneError) in
                     try ZoneLifecycle(context.folders, report: Output.report).run(
                         definition, name: arguments.value(name))
                 }
@@ -101,7 +105,9 @@ enum RunCommand {
                 return 0
             }
             try SupervisionOptions.refuse(arguments)
-            return try PullOptions.providing(definition.image, arguments, context) { () throws(ZoneError) in
+            return try PullOptions.providing(
+                definition.image, arguments, context, for: definition
+            ) { () throws(ZoneError) in
                 try ZoneRunner(context.folders) { Output.report($0) }.run(definition, name: arguments.value(name))
             }
         } catch {
