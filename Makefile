@@ -11,7 +11,7 @@ RELEASE := .build/static
 ZONECTL := .build/zonectl
 PYTEST  := /usr/bin/python3 -m pytest -p no:cacheprovider -rs -q
 
-.PHONY: all build run test test-units test-integration test-engines test-conformance test-vm vm-disk guest-kernel test-machines machine-disks fuzz images bench soak order check fmt man completions deb install uninstall clean tools packages
+.PHONY: all build run test test-units test-integration test-engines test-conformance test-vm vm-disk guest-kernel guest-kernel-foreign test-machines machine-disks fuzz images bench soak order check fmt man completions deb install uninstall clean tools packages
 
 all: build
 
@@ -72,8 +72,15 @@ guest-kernel:
 	@scripts/need-packages machine
 	@images/guest-kernel/build .build/guest/amd64
 
+# The same for machines of another architecture, with the small agent that they have: ARCH=arm64 or riscv64.
+ARCH ?= arm64
+guest-kernel-foreign:
+	@scripts/need-packages machine-$(ARCH)
+	@images/guest-kernel/build .build/guest/$(ARCH) $(ARCH)
+	@images/guest-agent/build .build/guest/$(ARCH) $(ARCH)
+
 # Zones that are virtual machines.
-test-machines: build guest-kernel machine-disks
+test-machines: build guest-kernel guest-kernel-foreign machine-disks
 	@ZONECTL=$(CURDIR)/$(ZONECTL) ZONECTL_TEST_DISKS=$(CURDIR)/.build/machines $(PYTEST) Tests/Machines
 
 # The disks that they boot, which are made once.
@@ -83,6 +90,7 @@ machine-disks:
 	@Tests/Machines/debian-disk .build/machines/debian.img
 	@Tests/Machines/windows-stand-in .build/machines/windows.img
 	@Tests/Machines/installer-iso .build/machines/installer.iso
+	@Tests/Machines/arm64-busybox .build/machines/arm64-busybox
 
 # Each parser under libFuzzer, SECONDS long; `make fuzz TARGETS="config user"` for some of them.
 SECONDS ?= 60

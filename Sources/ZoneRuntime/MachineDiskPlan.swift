@@ -91,9 +91,11 @@ struct MachineDiskPlan {
 
     private mutating func decideFirmware() throws(ZoneError) {
         if let firmware = machine.firmware {
-            if firmware == .bios, try !machine.guestArchitecture().isX86 {
+            let architecture = try machine.guestArchitecture()
+            if firmware == .bios, !architecture.isX86 {
                 throw ZoneError(
-                    .unsupported, "--firmware bios: only machines of x86 have one", hint: "leave --firmware out")
+                    .unsupported, "--firmware bios: machines of \(architecture.ociName) have none",
+                    hint: "leave --firmware out")
             }
             reasons.append("firmware \(firmware.rawValue): as it was said")
             return

@@ -231,6 +231,6 @@ struct MachineShutdown: ~Copyable {
 
     mutating func askAgent() {
         // Where none is there, or it does not answer, the next step comes.
-        try? agent?.shutdown()
+        try? agent?.shutdown(milliseconds: 300, grace: 100)
     }
 }

@@ -233,10 +233,11 @@ enum MachinePlanner {
 
     private static func checkMemory(_ machine: MachineSettings, _ definition: ZoneDefinition) throws(ZoneError) {
         let wanted = machine.guestMemory(definition)
-        if wanted < (machine.kind == .micro ? MachineSettings.leastMemory : 16 << 20) {
+        let least = machine.kind == .micro ? MachineSettings.leastMemory : 64 << 20
+        if wanted < least {
             throw ZoneError(
                 .invalid, "\(ByteSize.text(wanted)) of memory are too little for a kernel of one's own",
-                hint: "give at least \(ByteSize.text(MachineSettings.leastMemory)) by --memory")
+                hint: "give at least \(least >> 20)M by --memory")
         }
         if let host = HostUsage().memory, UInt64(wanted) > host {
             throw ZoneError(

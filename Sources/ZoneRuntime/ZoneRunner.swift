@@ -78,7 +78,9 @@ extension ZoneStore {
     /// The image that a new zone is made from: none for a machine that boots its own disk.
     func image(for wanted: ZoneDefinition) throws(ZoneError) -> Image {
         if wanted.bootsDisk { return Image.none(wanted.image) }
-        return try attemptingImage { () throws(ImageError) in try folders.images.find(wanted.image) }
+        let image = try attemptingImage { () throws(ImageError) in try folders.images.find(wanted.image) }
+        try ForeignPrograms.check(wanted, image.platform, name: image.name)
+        return image
     }
 
     /// Writes what a claimed zone is to be.

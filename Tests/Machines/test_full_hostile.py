@@ -195,9 +195,9 @@ def test_a_data_file_by_qemu_img(full_host):
     refused(full_host, boots=path, says=("another file",))
 
 
-def test_names_that_mean_something_to_qemu(full_host):
+def test_names_that_mean_something_to_qemu(full_host, monkeypatch):
     """They are files like others, or are not there; nothing is ever taken for a protocol, an option or JSON."""
-    os.chdir(full_host.folder)
+    monkeypatch.chdir(full_host.folder)
     for name in ("json:{}", "nbd:localhost:1", "fd:0", "a,b=c", "a:b", "file:x", "-drive", "%s%n", "ä ö"):
         path = os.path.join(full_host.folder, name)
         os.rename(blank(full_host), path)

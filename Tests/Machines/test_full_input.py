@@ -64,7 +64,7 @@ needs("swtpm", "sgdisk", "mformat")
         (("--user-data", "{folder}/fifo"), ("--user-data",)),
         (("--user-data", "{folder}/large"), ("--user-data", "large")),
         (("--user-data", "{folder}/binary"), ("--user-data", "UTF-8")),
-        (("--disk", "new:1M,format=raw"), ("format",)),
+        (("--disk", "new:1M,format=vmdk"), ("format",)),
         (("--disk", "new:1500000"), ("512",)),
         (("--disk", "new:1M,serial=" + "x" * 21), ("serial",)),
         (("--disk", "{folder}/blank.img"), ("twice",)),

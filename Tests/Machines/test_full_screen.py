@@ -77,7 +77,7 @@ def check_confinement(host, name, words):
     user = host.inspect(name)["definition"]["machine"]["user"]
     assert user >= 1 << 30
     allowed = (
-        f"{host.root}/{name}/", f"{host.store}/zones/{name}/", str(host.folder), "/usr/share/OVMF/", "socket:", "pipe:",
+        f"{host.root}/{name}/", f"{host.store}/zones/{name}/", str(host.folder), "/usr/share/OVMF/", "socket:", "pipe:", "/dev/pts/",
         "anon_inode:", "/dev/null", "/run/machine/tpm", "/memfd:ram",
     )
     for pid, _ in found.values():
@@ -95,7 +95,7 @@ def check_confinement(host, name, words):
             assert own or place.startswith(allowed), f"descriptor {number} of {pid} is {place}"
         for line in read(f"/proc/{pid}/mountinfo").splitlines():
             point, options = line.split()[4:6]
-            writable = point in ("/dev", "/dev/pts", "/proc", "/tmp", "/run/machine", "/run/machine/tpm")
+            writable = point in ("/dev", "/dev/pts", "/dev/console", "/proc", "/tmp", "/run/machine", "/run/machine/tpm")
             assert writable or "ro" in options.split(",") or point.startswith("/proc/"), line
         assert "/net/" not in "".join(os.listdir(f"/proc/{pid}/root/usr")) and not os.path.exists(f"/proc/{pid}/root/root")
     addresses = read(f"/proc/{found['qemu-system-x86_64'][0]}/net/dev").splitlines()[2:]

@@ -64,12 +64,18 @@ import ZoneRuntime
         #expect(text.contains(command.summary))
         for option in command.options + [GlobalOption.help] {
             let line = text.split(separator: "\n").first { line in
-                line.split(separator: " ").contains { $0 == "--\(option.name)" || $0 == "--\(option.name)," }
+                let words = line.split(separator: " ")
+                // Not where another text mentions it.
+                return words.first?.hasPrefix("-") ?? false
+                    && words.prefix(2).contains {
+                        $0 == "--\(option.name)" || $0 == "--\(option.name)," || $0.hasPrefix("--\(option.name)[=")
+                    }
             }
             let found = try #require(line, "--\(option.name)")
             #expect(found.contains(option.help))
             if let letter = option.short { #expect(found.contains("-\(letter), ")) }
             if case .value(let placeholder) = option.kind { #expect(found.contains(placeholder)) }
+            if case .optional(let placeholder, _) = option.kind { #expect(found.contains(placeholder)) }
             #expect(found.contains("may be repeated") == option.repeats)
             #expect(option.help.first?.isUppercase == true || option.help.first?.isLowercase == true)
             #expect(option.help.last != ".")
