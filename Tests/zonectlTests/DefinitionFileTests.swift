@@ -110,7 +110,7 @@ import ZoneRuntime
             "not a parameter of the zone's own"
         ),
         ("{\"name\": \"web\", \"image\": \"i\",\n\"mounts\": [\"/etc:/proc/x\"]}", 2, "inside the zone's own /proc"),
-        ("{\"name\": \"web\", \"image\": \"i\",\n\"type\": \"vm\"}", 2, "not supported yet"),
+        ("{\"name\": \"web\", \"image\": \"i\",\n\"type\": \"vm\"}", 2, "has 'machine'"),
         ("{\"name\": \"web\", \"image\": \"i\",\n\"name\": \"web\"}", 2, "duplicate name \"name\""),
         ("[{\"name\": \"web\", \"image\": \"i\"},\n{\"name\": \"web\", \"image\": \"j\"}]", 2, "defined twice"),
         ("[]x", 1, "unexpected text"), ("7", 1, "a definition is an object"), ("{", 1, "quotes"),
