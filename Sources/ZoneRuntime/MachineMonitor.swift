@@ -197,7 +197,6 @@ public struct MachineMonitor: ~Copyable {
         guest?.join(&poller)
         for index in clients.indices { clients[index].join(&poller, mayRead: !(guest?.isCongested ?? false)) }
         viewers?.join(&poller)
-        shutdown.join(&poller)
         let timeout = waitingTime()
         do throws(SystemError) { _ = try poller.wait(milliseconds: timeout) } catch {
             throw ZoneError("wait for the machine of zone \(run.name)", error)

@@ -226,9 +226,6 @@ struct MachineShutdown: ~Copyable {
         return steps.removeFirst().step
     }
 
-    /// The agent in the guest is no business of the loop's: nothing is read but the answer to what is asked.
-    func join(_ poller: inout Poller) {}
-
     mutating func askAgent() {
         // Where none is there, or it does not answer, the next step comes.
         try? agent?.shutdown(milliseconds: 300, grace: 100)

@@ -54,7 +54,11 @@ struct MachineStart: ~Copyable {
         description.startsPaused = true
         description.isWindows = machine.isWindows
         description.clock = machine.clock == .localtime ? .localtime : .utc
-        description.balloon = machine.hasBalloon ? MachineDescription.Balloon() : nil
+        // Without KVM each page that is given back is translated code's and device emulation's to find again: it costs a third of a disk's
+        // and a network's throughput.
+        description.balloon =
+            machine.hasBalloon
+            ? MachineDescription.Balloon(reportsFreePages: decision.accelerator == .kvm) : nil
         if let size = machine.hugePages { description.memory.backing = .hugePages(bytes: size) }
         if [.pseries, .s390ccw].contains(description.board) { description.hotplugPorts = 0 }
         var run = MachineRun()
@@ -128,7 +132,7 @@ struct MachineStart: ~Copyable {
                 cache: store.folders.seccompCache, capabilities: MachineShares.capabilities)
             let socket = try shares.serve(
                 root, groups: groups, handles: handles, cgroupsPath: cgroupsPath, seccomp: own)
-            description.memory.backing = .shared
+            if description.memory.backing == .plain { description.memory.backing = .shared }
             description.shares = [.init(tag: GuestConfiguration.shareTag, socket: pass(descriptors.adopt(socket)))]
         }
         try makeControl(in: volatile)

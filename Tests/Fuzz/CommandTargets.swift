@@ -65,6 +65,7 @@ private func parse(_ words: ArraySlice<String>, _ parser: ArgumentParser) {
             case .flag: expect(value == "true" || value == "false", "--\(option.name) is \(value)")
             case .value, .optional:
                 let bytes = Array(value.utf8)
+                if case .optional(_, value) = option.kind { continue }
                 expect(
                     words.contains { $0.utf8.count >= bytes.count && $0.utf8.suffix(bytes.count).elementsEqual(bytes) },
                     "--\(option.name) has a value that is no end of a word")

@@ -8,7 +8,7 @@ struct FuzzTarget: Sendable {
     let name: String
     let run: @Sendable (Input) -> Void
 
-    static let all = configurationTargets + valueTargets + commandTargets + imageTargets
+    static let all = configurationTargets + valueTargets + commandTargets + imageTargets + machineTargets
 }
 
 /// What a target parses.
