@@ -129,7 +129,7 @@ public enum DiskImages {
     private static func run(_ arguments: [String]) throws(DiskFault) {
         let outcome: HostProgram.Outcome
         do throws(SystemError) {
-            let words = ["--as=1073741824", "--core=0", try HostProgram.find("qemu-img")]
+            let words = ["--as=4294967296", "--core=0", try HostProgram.find("qemu-img")]
             var program = try HostProgram("prlimit", words + arguments)
             program.milliseconds = milliseconds
             program.limit = 64 << 10
