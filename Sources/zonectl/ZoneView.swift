@@ -37,6 +37,8 @@ struct ZoneView: JSONRecord {
     /// Of a zone made from an image: `overlay`, or `copy` where overlayfs could not work.
     var rootKind: String?
     var snapshots: [SnapshotView]?
+    /// Of a virtual machine that runs: what QEMU and its guest say.
+    var machine: MachineStatus?
 
     init() {}
 
@@ -67,6 +69,7 @@ struct ZoneView: JSONRecord {
         try visitor.field("definition", &definition)
         try visitor.field("rootKind", &rootKind)
         try visitor.field("snapshots", &snapshots)
+        try visitor.field("machine", &machine)
     }
 
     init(_ entry: ZoneStore.Entry, _ store: ZoneStore) {

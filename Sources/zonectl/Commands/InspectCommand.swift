@@ -28,7 +28,12 @@ enum InspectCommand {
                 // What cannot be read is for 'snapshot ls' to report.
                 snapshots: (try? store.snapshots(of: entry.name)) ?? [])
             if let definition = definition ?? nil {
-                view.rootKind = store.rootKind(of: definition)
+                if definition.machine == nil {
+                    view.rootKind = store.rootKind(of: definition)
+                } else if case .running = entry.state {
+                    // One that does not answer is shown without.
+                    view.machine = try? MachineVerbs(store.folders).status(of: entry.name)
+                }
                 view.imageUpdate = ZoneUpdates(store.folders).available(for: definition)?.digest.description
             }
             return view
