@@ -80,13 +80,7 @@ struct BundleLauncher {
         ).prepare()
         var record = try newRecord(id, bundle, groups)
         try store.write(record, in: claim.folder)
-        do throws(SystemError) { try groups.create(resources) } catch {
-            let refused = groups
-            groups = try BundleGroups.withoutRights(error, resources, zone: id)
-            try? refused.remove()
-            record.cgroups = []
-            try store.write(record, in: claim.folder)
-        }
+        try store.create(&groups, resources, &record, in: claim.folder)
 
         let hooks = BundleHooks(hooks: bundle.spec.hooks ?? .init(), state: BundleState(record))
         let handles = try attempting("open the control groups") { () throws(SystemError) in try groups.open() }

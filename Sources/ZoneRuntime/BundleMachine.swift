@@ -40,11 +40,7 @@ struct BundleMachine {
 
     /// What `--memory` of an engine limits is the guest's; QEMU needs more.
     static func withOverhead(_ resources: Spec.Resources) -> Spec.Resources {
-        var resources = resources
-        let extra = MachineSettings.overhead + MachineSettings.translation
-        if let limit = resources.memory?.limit, limit > 0 { resources.memory?.limit = limit + extra }
-        if let swap = resources.memory?.swap, swap > 0 { resources.memory?.swap = swap + extra }
-        return resources
+        resources.withMemory(MachineSettings.overhead + MachineSettings.translation)
     }
 
     /// The plan of the machine's monitor. `folder` is ROOT/ID.

@@ -279,7 +279,7 @@ struct MachineClientLink: Sendable {
     }
 
     /// Tells a client whose session goes with the machine.
-    mutating func finish(_ exitCode: Int32?) {
+    mutating func finish() {
         if !isDone, session != nil {
             send(GuestFrame(.failed, MachineGuest.mainSession, [125] + Array("the machine has ended".utf8)))
         }

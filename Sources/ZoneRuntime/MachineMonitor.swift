@@ -26,7 +26,6 @@ public struct MachineMonitor: ~Copyable {
     let qemu: ProcessHandle
     var qmp: QMPConnection
     var readiness: Descriptor?
-    var companions: [CInt] = []
     var descriptors = DescriptorBag()
 
     /// What QEMU says on its error stream, and a micro machine on its serial port: the last of it explains an end.
@@ -38,6 +37,8 @@ public struct MachineMonitor: ~Copyable {
     var shutdown = MachineShutdown()
     /// The zone's exit status, once it is known.
     var exitCode: Int32?
+    /// Somebody has stopped its virtual CPUs.
+    var isPaused = false
     /// Why the machine ended, where it should not have.
     var failure: String?
     var viewers: ViewerRelay?
@@ -56,7 +57,11 @@ public struct MachineMonitor: ~Copyable {
         zn_hide_arguments("zonectl: machine \(run.name)")
         let readiness = Descriptor(owning: run.readiness)
         do throws(ZoneError) {
-            var monitor = try MachineMonitor(run, readiness)
+            // What can fail comes first, while the readiness is still there to be told.
+            let parts = try attempting("start the machine of zone \(run.name)") { () throws(SystemError) in
+                try Parts(run)
+            }
+            var monitor = MachineMonitor(run, readiness, parts)
             return monitor.serveToEnd()
         } catch {
             MachineMonitor.report(error, to: run.readiness)
@@ -89,12 +94,6 @@ public struct MachineMonitor: ~Copyable {
             self.qemu = qemu
             self.errors = errors
         }
-
-    }
-
-    private init(_ run: MachineRun, _ readiness: consuming Descriptor) throws(ZoneError) {
-        let parts = try attempting("start the machine of zone \(run.name)") { () throws(SystemError) in try Parts(run) }
-        self.init(run, readiness, parts)
     }
 
     private init(_ run: MachineRun, _ readiness: consuming Descriptor, _ parts: consuming Parts) {
@@ -265,7 +264,7 @@ public struct MachineMonitor: ~Copyable {
             status = .exited(0)
         }
         errors.read()
-        for index in clients.indices { clients[index].finish(exitCode) }
+        for index in clients.indices { clients[index].finish() }
         if let exitCode { return exitCode }
         switch status {
         case .exited(0) where guest == nil: return shutdown.reason == "guest-panic" ? 1 : 0

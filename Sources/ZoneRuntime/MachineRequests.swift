@@ -102,8 +102,10 @@ extension MachineMonitor {
 
     private mutating func carryOut(_ request: MachineRequest) throws(QMPError) -> MachineStatus {
         switch request.action {
-        case .pause: _ = try qmp.execute(QMP.Stop())
-        case .resume: _ = try qmp.execute(QMP.Continue())
+        case .pause:
+            _ = try qmp.execute(QMP.Stop())
+            isPaused = true
+        case .resume: try goOn()
         case .reset: _ = try qmp.execute(QMP.SystemReset())
         case .powerDown: beginShutdown(request.milliseconds)
         case .screenshot:
@@ -132,8 +134,17 @@ extension MachineMonitor {
 
     // MARK: Signals and the end
 
+    /// Lets a machine run that was paused.
+    private mutating func goOn() throws(QMPError) {
+        _ = try qmp.execute(QMP.Continue())
+        isPaused = false
+    }
+
     mutating func takeSignals() {
         while let number = signals.next() {
+            // What is paused could neither hear that it is to end, nor write what it holds.
+            let isEnd = number == MachineMonitor.killSignal || MachineShutdown.signals.contains(number)
+            if isPaused, isEnd { try? goOn() }
             if number == MachineMonitor.killSignal, takeKill() { continue }
             if guest != nil {
                 // What is sent to the zone's first process is for its program.
@@ -167,7 +178,7 @@ extension MachineMonitor {
         if shutdown.isUnderWay { return }
         shutdown.begin(milliseconds)
         // What is paused hears nothing.
-        _ = try? qmp.execute(QMP.Continue())
+        if isPaused { try? goOn() }
         _ = try? qmp.execute(QMP.SystemPowerdown())
     }
 

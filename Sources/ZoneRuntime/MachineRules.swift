@@ -129,14 +129,27 @@ extension ZoneDefinition {
 
     /// The limits of the zone's control groups: a machine's own memory, and what QEMU needs beside it.
     func machineResources(_ machine: MachineSettings, _ accelerator: Accelerator) -> Spec.Resources {
-        var resources = self.resources
         guard let limit = resources.memory?.limit, limit > 0 else { return resources }
         let extra =
             MachineSettings.overhead + (accelerator == .tcg ? MachineSettings.translation : 0)
             + max(0, machine.guestMemory(self) - limit)
-        resources.memory?.limit = limit + extra
-        if let swap = resources.memory?.swap, swap > 0 { resources.memory?.swap = swap + extra }
-        return resources
+        return resources.withMemory(extra)
+    }
+}
+
+extension Spec.Resources {
+    /// The same with so many bytes more wherever memory is limited: what QEMU takes beside the guest's.
+    func withMemory(_ extra: Int64) -> Spec.Resources {
+        // Engines write the largest number there is for "no limit".
+        let more = { (bytes: Int64) in bytes.addingReportingOverflow(extra) }
+        var grown = self
+        if let limit = memory?.limit, limit > 0 {
+            grown.memory?.limit = more(limit).overflow ? limit : more(limit).partialValue
+        }
+        if let swap = memory?.swap, swap > 0 {
+            grown.memory?.swap = more(swap).overflow ? swap : more(swap).partialValue
+        }
+        return grown
     }
 }
 

@@ -241,8 +241,7 @@ extension ZoneError {
 /// Waits for what a machine's monitor says of its start.
 struct MachineReadinessWaiter {
     static func wait(
-        _ pipe: borrowing Descriptor, _ process: borrowing ProcessHandle, zone: String,
-        interruptedBy signals: borrowing SignalQueue
+        _ pipe: borrowing Descriptor, zone: String, interruptedBy signals: borrowing SignalQueue
     ) throws(ZoneError) {
         var bytes: [UInt8] = []
         while true {

@@ -18,7 +18,6 @@ struct SessionStreams: Sendable {
         var written = 0
         /// Bytes that were written and not granted anew yet.
         var due = 0
-        var hasEnded = false
         var place: Int?
         /// Bytes that the guest may still send: what a guest sends beyond that breaks the protocol.
         var allowance = GuestFrame.window
@@ -140,9 +139,8 @@ struct SessionStreams: Sendable {
             outputs[stream]?.pending.append(contentsOf: frame.payload.dropFirst())
             return true
         case .end:
-            guard let stream = frame.stream, stream != .input else { return false }
-            outputs[stream]?.hasEnded = true
-            return true
+            // Of an output; what is written of it is written as it comes.
+            return frame.stream.map { $0 != .input } ?? false
         case .credit:
             guard frame.stream == .input, let count = frame.number(UInt32.self, at: 1) else { return false }
             let (sum, overflow) = credit.addingReportingOverflow(Int(count))

@@ -39,13 +39,7 @@ extension ZoneStarter {
         spec.process?.args = definition.bootsDisk ? [] : try definition.arguments(image.configuration.config ?? .init())
         var record = try newRecord(definition, image, spec, groups, circumstances)
         try store.write(record, in: volatile)
-        do throws(SystemError) { try groups.create(resources) } catch {
-            let refused = groups
-            groups = try BundleGroups.withoutRights(error, resources, zone: zone)
-            try? refused.remove()
-            record.cgroups = []
-            try store.write(record, in: volatile)
-        }
+        try store.create(&groups, resources, &record, in: volatile)
         let ports = ZonePorts(store, definition)
         let held = try ports.take(definition.ports)
         let gateways = try NetworkStore(store).gateways(of: definition)
@@ -68,12 +62,11 @@ extension ZoneStarter {
 
     /// Waits until a machine runs, or its monitor says why it does not.
     func awaitMachine(
-        _ readiness: borrowing Descriptor, _ launching: inout LaunchingProcess, _ signals: borrowing SignalQueue,
-        _ groups: any CGroupManager, _ resources: Spec.Resources
+        _ readiness: borrowing Descriptor, _ zone: String, _ launching: inout LaunchingProcess,
+        _ signals: borrowing SignalQueue, _ groups: any CGroupManager, _ resources: Spec.Resources
     ) throws(ZoneError) {
-        let zone = (groups.directories.first?.path).flatMap { $0.pathComponents.last } ?? ""
         do throws(ZoneError) {
-            try MachineReadinessWaiter.wait(readiness, launching.process, zone: zone, interruptedBy: signals)
+            try MachineReadinessWaiter.wait(readiness, zone: zone, interruptedBy: signals)
         } catch {
             try? launching.process.signal(SIGKILL)
             _ = try? launching.process.wait()

@@ -96,13 +96,7 @@ struct ZoneStarter: Sendable {
         var record = try newRecord(definition, image, spec, groups, circumstances)
         try store.write(record, in: volatile)
 
-        do throws(SystemError) { try groups.create(resources) } catch {
-            let refused = groups
-            groups = try BundleGroups.withoutRights(error, resources, zone: zone)
-            try? refused.remove()
-            record.cgroups = []
-            try store.write(record, in: volatile)
-        }
+        try store.create(&groups, resources, &record, in: volatile)
         let ports = ZonePorts(store, definition)
         let held = try ports.take(definition.ports)
         let gateways = try NetworkStore(store).gateways(of: definition)
@@ -173,7 +167,7 @@ struct ZoneStarter: Sendable {
         if let readiness = prepared.readiness.take() {
             // Else the pipe would not end with the monitor.
             prepared.plan.descriptors.closeAll()
-            try awaitMachine(readiness, &launching, signals, prepared.groups, prepared.resources)
+            try awaitMachine(readiness, zone, &launching, signals, prepared.groups, prepared.resources)
         }
         return Started(launching: launching, record: prepared.record, groups: prepared.groups)
     }
@@ -252,6 +246,22 @@ struct ZoneStarter: Sendable {
     private func seccompProgram(_ definition: ZoneDefinition, _ spec: Spec) throws(ZoneError) -> SeccompProgram? {
         try SeccompPolicy(definition.seccompProfile).program(
             cache: store.folders.seccompCache, capabilities: spec.process?.capabilities?.bounding ?? [])
+    }
+}
+
+extension ZoneStore {
+    /// Makes control groups that are recorded; where an ordinary user has no right to, and needs none, the zone does without.
+    func create(
+        _ groups: inout any CGroupManager, _ resources: Spec.Resources, _ record: inout ZoneRecord,
+        in folder: borrowing Descriptor
+    ) throws(ZoneError) {
+        do throws(SystemError) { try groups.create(resources) } catch {
+            let refused = groups
+            groups = try BundleGroups.withoutRights(error, resources, zone: record.id)
+            try? refused.remove()
+            record.cgroups = []
+            try write(record, in: folder)
+        }
     }
 }
 
