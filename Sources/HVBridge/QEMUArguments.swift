@@ -9,6 +9,18 @@ extension MachineDescription {
         try commandLine().words
     }
 
+    /// The words of network cards alone, for a machine whose cards are known only when all else of it has been described.
+    public static func arguments(of nics: [NIC], on board: MachineBoard) throws(MachineFault) -> [String] {
+        var description = MachineDescription(
+            name: "cards", uuid: "00000000-0000-4000-8000-000000000000", architecture: .amd64, board: board,
+            accelerator: .tcg, memory: .init(bytes: 0))
+        description.nics = nics
+        try description.verifyCards()
+        var line = QEMUCommandLine()
+        description.addNetwork(&line)
+        return line.words
+    }
+
     /// The drivers of all devices that ``arguments()`` adds to the board, in order.
     public func deviceNames() throws(MachineFault) -> [String] {
         try commandLine().deviceNames

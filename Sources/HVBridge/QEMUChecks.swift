@@ -134,15 +134,7 @@ extension MachineDescription {
             }
         }
         for disk in disks { try verify(disk) }
-        for nic in nics {
-            if !nic.mac.isUnicastMAC { throw MachineFault(.invalid, "\(nic.id): \"\(nic.mac)\" is no MAC of a card") }
-            if nic.model != .virtio && (nic.mtu != nil || nic.vhost != nil) {
-                throw MachineFault(.unsupported, "\(nic.id): only virtio cards have an MTU of the host's and vhost")
-            }
-            if let mtu = nic.mtu, !(68...65535).contains(mtu) {
-                throw MachineFault(.invalid, "\(nic.id): an MTU is from 68 to 65535")
-            }
-        }
+        try verifyCards()
         if tpm != nil, architecture == .riscv64 || board == .s390ccw || board == .microvm {
             throw MachineFault(.unsupported, "\(architecture.rawValue) on the board \(board.rawValue) has no TPM")
         }
@@ -159,6 +151,18 @@ extension MachineDescription {
             }
             if input == .ps2 && board != .q35 {
                 throw MachineFault(.unsupported, "the board \(board.rawValue) has no PS/2: choose usb")
+            }
+        }
+    }
+
+    func verifyCards() throws(MachineFault) {
+        for nic in nics {
+            if !nic.mac.isUnicastMAC { throw MachineFault(.invalid, "\(nic.id): \"\(nic.mac)\" is no MAC of a card") }
+            if nic.model != .virtio && (nic.mtu != nil || nic.vhost != nil) {
+                throw MachineFault(.unsupported, "\(nic.id): only virtio cards have an MTU of the host's and vhost")
+            }
+            if let mtu = nic.mtu, !(68...65535).contains(mtu) {
+                throw MachineFault(.invalid, "\(nic.id): an MTU is from 68 to 65535")
             }
         }
     }

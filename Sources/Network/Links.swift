@@ -17,14 +17,9 @@ public struct Links: ~Copyable {
 
     /// Of another namespace, which is entered for a moment. The corresponding system call is `setns`.
     public init(of namespace: borrowing Descriptor) throws(SystemError) {
-        let own = try Descriptor.open("/proc/thread-self/ns/net", [.readOnly])
-        try check(zn_setns(namespace.raw, CLONE_NEWNET), "setns", "network namespace")
-        var made: NetlinkSocket?
-        var failure: SystemError?
-        do throws(SystemError) { made = try NetlinkSocket(NETLINK_ROUTE) } catch { failure = error }
-        try check(zn_setns(own.raw, CLONE_NEWNET), "setns", "network namespace")
-        guard let socket = made.take() else { throw failure ?? SystemError("netlink", "", .noMemory) }
-        self.socket = socket
+        socket = try NetworkNamespace.inside(namespace) { () throws(SystemError) in
+            try NetlinkSocket(NETLINK_ROUTE)
+        }
     }
 
     /// A link as it was found.
@@ -32,6 +27,8 @@ public struct Links: ~Copyable {
         public let index: Int32
         public let name: String
         public let isUp: Bool
+        /// Something is at its other end, IFF_LOWER_UP.
+        public let hasCarrier: Bool
         /// The bridge that it is a port of.
         public let master: Int32?
         public let mac: MACAddress?
@@ -70,12 +67,16 @@ public struct Links: ~Copyable {
         return links
     }
 
+    /// The corresponding C constant is `IFF_LOWER_UP`.
+    private static let lowerUp: UInt32 = 1 << 16
+
     private static func link(_ reply: NetlinkReply) -> Link? {
         guard let header = reply.header(ifinfomsg.self), let name = reply.attribute(IFLA_IFNAME) else { return nil }
         let info = reply.attribute(IFLA_LINKINFO)
         let kind = info.flatMap { NetlinkReply.attribute(UInt16(IFLA_INFO_KIND), in: $0) }
         return Link(
             index: header.ifi_index, name: text(name), isUp: header.ifi_flags & UInt32(IFF_UP) != 0,
+            hasCarrier: header.ifi_flags & Links.lowerUp != 0,
             master: reply.attribute(IFLA_MASTER).flatMap(number).map { Int32(bitPattern: $0) },
             mac: reply.attribute(IFLA_ADDRESS).flatMap { MACAddress(bytes: Array($0)) },
             mtu: reply.attribute(IFLA_MTU).flatMap(number) ?? 0, kind: kind.map(text))
@@ -106,7 +107,7 @@ public struct Links: ~Copyable {
     }
 
     /// Of the main table.
-    private func forEachRoute(_ body: (rtmsg, NetlinkReply) -> Void) throws(SystemError) {
+    func forEachRoute(_ body: (rtmsg, NetlinkReply) -> Void) throws(SystemError) {
         for family in [IPAddress.Family.v4, .v6] {
             var message = try NetlinkMessage(CInt(RTM_GETROUTE), flags: NLM_F_DUMP)
             var header = rtmsg()
@@ -341,7 +342,7 @@ public struct Links: ~Copyable {
         String(decoding: bytes.prefix { $0 != 0 }, as: UTF8.self)
     }
 
-    private static func number(_ bytes: ArraySlice<UInt8>) -> UInt32? {
+    static func number(_ bytes: ArraySlice<UInt8>) -> UInt32? {
         bytes.withUnsafeBytes { $0.count == 4 ? $0.loadUnaligned(as: UInt32.self) : nil }
     }
 }

@@ -132,6 +132,14 @@ extension Links {
         }
     }
 
+    /// Makes two links one cable: what comes by either is sent by the other, and nothing of it reaches this kernel.
+    public func couple(_ one: Int32, _ other: Int32) throws(SystemError) {
+        for (from, to) in [(one, other), (other, one)] {
+            try addClassifiers(from)
+            try redirect(from, to: to)
+        }
+    }
+
     /// tc-mirred(8): all that comes is sent on another link, which gives it back.
     private func redirect(_ port: Int32, to target: Int32) throws(SystemError) {
         var message = try NetlinkMessage(CInt(RTM_NEWTFILTER), flags: NLM_F_CREATE | NLM_F_ACK)
@@ -157,6 +165,6 @@ extension Links {
                 }
             }
         }
-        try socket.request(message, "limit link", "\(port)")
+        try socket.request(message, "redirect link", "\(port)")
     }
 }

@@ -126,6 +126,7 @@ struct BundleLauncher {
         // A process that was born in other namespaces may have taken its place.
         if first.pid != launching.process.pid { first = try recorded(launching.process.pid, id) }
         // What is not to wait is released next.
+        if isMachine, !waitsAtGate { try BundleMachine.connect(id, first.pid, store) }
         record.phase = waitsAtGate ? .created : .running
         record.process = first
         try store.write(record, in: claim.folder)

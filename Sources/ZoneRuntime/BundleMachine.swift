@@ -14,7 +14,7 @@ import OCI
 /// `zonectl-vm`. Engines see no difference: the container's first process is the machine's monitor.
 ///
 /// The root file system is the bundle's own, shared by virtiofs, as are its bind mounts. Of the container's namespaces that of the network
-/// stays without the machine: a network that an engine has put there is not the machine's.
+/// is the monitor's, and what an engine has put there the machine's (``EngineLinks``).
 struct BundleMachine {
     let store: ZoneStore
     let bundle: Bundle
@@ -23,7 +23,12 @@ struct BundleMachine {
 
     static let annotation = "zone.type"
 
+    /// By which engines of Kubernetes tell the container that holds a pod's namespaces, and does nothing else.
+    private static let sandboxes = ["io.kubernetes.cri.container-type", "io.kubernetes.cri-o.ContainerType"]
+
     static func isWanted(_ bundle: Bundle, _ options: RuntimeOptions) throws(ZoneError) -> Bool {
+        // It must leave the pod's network to the one that needs it.
+        if sandboxes.contains(where: { bundle.spec.annotations[$0] == "sandbox" }) { return false }
         guard let type = bundle.spec.annotations[annotation] else { return options.makesMachines }
         guard ["vm", "container"].contains(type) else {
             throw ZoneError(
@@ -38,6 +43,13 @@ struct BundleMachine {
         (try? FileStatus.of("\(store.folders.volatile(id))/\(MachineMonitor.name)"))?.kind == .socket
     }
 
+    /// Connects the network of a machine that waits for its start.
+    static func connect(_ id: String, _ process: Int32, _ store: ZoneStore) throws(ZoneError) {
+        let place = "\(store.folders.volatile(id))/\(MachinePlaces.hostFolder)"
+        let owner = try attempting("look at \(place)") { () throws(SystemError) in try FileStatus.of(place).uid }
+        try EngineLinks.connect(process, of: id, user: owner)
+    }
+
     /// What `--memory` of an engine limits is the guest's; QEMU needs more.
     static func withOverhead(_ resources: Spec.Resources) -> Spec.Resources {
         resources.withMemory(MachineSettings.overhead + MachineSettings.translation)
@@ -47,6 +59,7 @@ struct BundleMachine {
     func plan(
         _ groups: any CGroupManager, _ handles: borrowing CGroupHandles, in folder: borrowing Descriptor
     ) throws(ZoneError) -> LaunchPlan {
+        let network = try EngineLinks.namespace(of: bundle)
         var definition = ZoneDefinition()
         definition.name = id
         definition.isInteractive = true
@@ -62,24 +75,29 @@ struct BundleMachine {
         if let quota = definition.resources.cpu?.quota, let period = definition.resources.cpu?.period, period > 0 {
             machine.cores = min(host, max(1, (quota + Int64(period) - 1) / Int64(period)))
         }
-        if let limit = definition.resources.memory?.limit, limit > 0, limit < MachineSettings.leastMemory {
-            machine.memory = MachineSettings.leastMemory
+        if let limit = definition.resources.memory?.limit, limit > 0 {
+            if limit < MachineSettings.leastMemory { machine.memory = MachineSettings.leastMemory }
+            // More than there is means that there is no limit.
+            if let memory = HostUsage().memory, UInt64(limit) > memory { definition.resources.memory?.limit = nil }
         }
         definition.machine = machine
         definition.type = "vm"
         var start = try MachineStart(store, definition, machine, Image.none(id), report: report)
-        return try start.plan(bundle, groups, handles, in: folder)
+        return try start.plan(bundle, network, groups, handles, in: folder)
     }
 }
 
 extension MachineStart {
     /// The plan of a bundle's machine: with the bundle's root and mounts in the place of an image's.
     mutating func plan(
-        _ bundle: Bundle, _ groups: any CGroupManager, _ handles: borrowing CGroupHandles,
-        in folder: borrowing Descriptor
+        _ bundle: Bundle, _ network: consuming Descriptor, _ groups: any CGroupManager,
+        _ handles: borrowing CGroupHandles, in folder: borrowing Descriptor
     ) throws(ZoneError) -> LaunchPlan {
         drop(try root.makeFolder(in: folder))
         try connectMonitor()
+        run.cards = try EngineLinks.openCards(in: network, &descriptors)
+        run.board = description.board.rawValue
+        networkNamespace = descriptors.adopt(network)
         try prepareKernel()
         var spec = bundle.spec
         var configuration = GuestConfiguration()

@@ -91,6 +91,7 @@ public struct BundleRuntime: Sendable {
             throw ZoneError(
                 .invalid, "start: config.json of container \"\(id)\": process: is missing: there is nothing to start")
         }
+        if BundleMachine.runs(id, store) { try BundleMachine.connect(id, process.pid, store) }
         record.phase = .running
         // Before the program can run: were it recorded afterwards, somebody could find it running and not started.
         try store.write(record, in: claim.folder)

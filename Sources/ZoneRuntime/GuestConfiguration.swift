@@ -113,6 +113,8 @@ struct GuestInterface: JSONRecord, Sendable, Equatable {
     var addresses: [String] = []
     /// Default routes.
     var gateways: [String] = []
+    /// Others, made before these.
+    var routes: [GuestRoute] = []
     var mtu: Int64?
 
     init() {}
@@ -122,7 +124,23 @@ struct GuestInterface: JSONRecord, Sendable, Equatable {
         try visitor.required("name", &name)
         try visitor.field("addresses", &addresses)
         try visitor.field("gateways", &gateways)
+        try visitor.field("routes", &routes)
         try visitor.field("mtu", &mtu)
+    }
+}
+
+/// A route by a network card.
+struct GuestRoute: JSONRecord, Sendable, Equatable {
+    /// With the length of the prefix.
+    var destination = ""
+    /// Nil: what it leads to is on the card's own segment.
+    var gateway: String?
+
+    init() {}
+
+    mutating func visit(_ visitor: inout some FieldVisitor) throws(JSONError) {
+        try visitor.required("to", &destination)
+        try visitor.field("by", &gateway)
     }
 }
 

@@ -25,9 +25,12 @@ enum GuestNetwork {
         let subject = "network card \(interface.mac)"
         guard let mac = MACAddress(interface.mac) else { throw ZoneError(.invalid, "\(subject): is no MAC address") }
         let addresses = try interface.addresses.map { (text) throws(ZoneError) in try address(text) }
-        let gateways = try interface.gateways.map { (text) throws(ZoneError) in
-            guard let gateway = IPAddress(text) else { throw ZoneError(.invalid, "gateway \(text): is no address") }
-            return gateway
+        let gateways = try interface.gateways.map { (text) throws(ZoneError) in try gateway(text) }
+        let routes = try interface.routes.map { (route) throws(ZoneError) in
+            let (base, length) = try address(route.destination)
+            let by = try route.gateway.map { (text) throws(ZoneError) in try gateway(text) }
+            return Links.Route(
+                to: length == 0 ? nil : Links.Address(address: base, length: length), by: by, family: base.family)
         }
         try attempting("set up \(subject)") { () throws(SystemError) in
             let link = try find(mac, links)
@@ -38,6 +41,7 @@ enum GuestNetwork {
             try? Descriptor.open(dad, [.writeOnly]).writeOnce("0", dad)
             for (address, length) in addresses { try links.addAddress(address, length: length, to: link.index) }
             try links.bringUp(link.index)
+            for route in routes { try links.add(route, on: link.index) }
             for gateway in gateways { try links.setDefaultRoute(by: gateway, on: link.index) }
         }
     }
@@ -49,6 +53,11 @@ enum GuestNetwork {
             if MonotonicClock.milliseconds - begin > patience { throw SystemError("find", "\(mac)", .noDevice) }
             pause(milliseconds: 2)
         }
+    }
+
+    private static func gateway(_ text: String) throws(ZoneError) -> IPAddress {
+        guard let gateway = IPAddress(text) else { throw ZoneError(.invalid, "gateway \(text): is no address") }
+        return gateway
     }
 
     /// `10.88.0.2/16`.

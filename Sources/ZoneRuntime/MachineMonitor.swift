@@ -37,6 +37,9 @@ public struct MachineMonitor: ~Copyable {
     var shutdown = MachineShutdown()
     /// The zone's exit status, once it is known.
     var exitCode: Int32?
+    /// The balloon asks the guest for its memory now and then.
+    var pollsMemory = false
+    static let balloon = "/machine/peripheral/balloon"
     /// Somebody has stopped its virtual CPUs.
     var isPaused = false
     /// Why the machine ended, where it should not have.
@@ -50,7 +53,7 @@ public struct MachineMonitor: ~Copyable {
     /// Runs a machine to its end, and returns the zone's exit status. `descriptor` holds a ``MachineRun``.
     public static func main(descriptor: CInt) -> Int32 {
         let file = Descriptor(owning: descriptor)
-        guard let bytes = try? file.readAll(limit: 64 << 20), let run = try? MachineRun(parsing: bytes) else {
+        guard let bytes = try? file.readAll(limit: 64 << 20), var run = try? MachineRun(parsing: bytes) else {
             return 125
         }
         drop(file)
@@ -58,7 +61,9 @@ public struct MachineMonitor: ~Copyable {
         let readiness = Descriptor(owning: run.readiness)
         do throws(ZoneError) {
             // What can fail comes first, while the readiness is still there to be told.
-            let parts = try attempting("start the machine of zone \(run.name)") { () throws(SystemError) in
+            let attempt = "start the machine of zone \(run.name)"
+            try attempting(attempt) { () throws(SystemError) in try run.takeCards() }
+            let parts = try attempting(attempt) { () throws(SystemError) in
                 try Parts(run)
             }
             var monitor = MachineMonitor(run, readiness, parts)
@@ -130,6 +135,11 @@ public struct MachineMonitor: ~Copyable {
         do throws(QMPError) {
             try qmp.negotiate(milliseconds: 60_000)
             if !run.pins.isEmpty { try pin() }
+            // A micro machine's agent is asked; else the balloon's driver tells, where there is one.
+            if guest == nil {
+                let poll = QMP.PollGuestMemory(path: MachineMonitor.balloon, seconds: 5)
+                pollsMemory = (try? qmp.execute(poll)) != nil
+            }
             if let path = run.vncPath { _ = chmod(path, 0o600) }
             _ = try qmp.execute(QMP.Continue())
         } catch {

@@ -124,6 +124,12 @@ extension MachineMonitor {
         var status = MachineStatus()
         status.status = try qmp.execute(QMP.QueryStatus()).status.rawValue
         status.threads = ((try? qmp.execute(QMP.QueryCPUs())) ?? []).map { Int64($0.thread) }
+        if pollsMemory, let guest = try? qmp.execute(QMP.GetGuestMemory(path: MachineMonitor.balloon)),
+            guest.lastUpdate != nil
+        {
+            status.memoryTotal = guest.total.map { Int64(clamping: $0) }
+            status.memoryAvailable = guest.available.map { Int64(clamping: $0) }
+        }
         status.memory = ((try? qmp.execute(QMP.QueryBalloon()))?.actual).map { Int64(clamping: $0) } ?? 0
         for disk in (try? qmp.execute(QMP.QueryBlockStatistics())) ?? [] {
             status.readBytes &+= Int64(clamping: disk.counts.readBytes)

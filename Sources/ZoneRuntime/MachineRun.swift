@@ -14,6 +14,10 @@ struct MachineRun: JSONRecord, Sendable, Equatable {
     /// Programs that stay beside QEMU: the TPM's.
     var companions: [MachineCompanion] = []
 
+    /// Descriptors for network cards that are known only when the machine starts (``EngineLinks``), and the board that gets them.
+    var cards: [Int32] = []
+    var board = ""
+
     /// Our ends of sockets: QEMU's monitor; the agent of a micro machine; that of a machine with QEMU's guest agent; the
     /// first serial port, where it is not QEMU's own output.
     var qmp: Int32 = -1
@@ -50,6 +54,8 @@ struct MachineRun: JSONRecord, Sendable, Equatable {
         try visitor.field("arguments", &arguments)
         try visitor.field("descriptors", &descriptors)
         try visitor.field("companions", &companions)
+        try visitor.field("cards", &cards)
+        try visitor.field("board", &board)
         try visitor.required("qmp", &qmp)
         try visitor.field("agent", &agent)
         try visitor.field("guestAgent", &guestAgent)

@@ -28,6 +28,8 @@ struct MachineStart: ~Copyable {
     var shares = MachineShares()
     /// Of the terminal that somebody sits at.
     var windowSize: WindowSize?
+    /// In the place of a network namespace of its own, which is empty.
+    var networkNamespace: CInt?
     /// What the machine's processes run with.
     private(set) var spec = Spec()
     /// Our end of what the monitor says once.
@@ -198,8 +200,13 @@ struct MachineStart: ~Copyable {
             spec.process?.consoleSize = Spec.ConsoleSize(height: windowSize.rows, width: windowSize.columns)
         }
         spec.annotations = definition.labels
+        if let networkNamespace {
+            spec.linux?.namespaces.removeAll { $0.type == .network }
+            spec.linux?.namespaces.append(.init(.network, path: "/proc/self/fd/\(networkNamespace)"))
+        }
         var inherited = run.descriptors + run.companions.flatMap(\.descriptors)
         // The program, too: a gate closes all else before it is executed.
+        inherited += run.cards
         inherited += [program, settings, run.qmp, run.control, run.readiness]
         inherited += [run.agent, run.guestAgent, run.serial, run.viewers].compactMap { $0 }
         var bag = DescriptorBag()

@@ -18,9 +18,11 @@ public struct MachineVerbs: Sendable {
 
     /// Asks the monitor of a zone for something.
     @discardableResult
-    func ask(_ zone: String, _ request: MachineRequest) throws(ZoneError) -> MachineStatus {
+    func ask(
+        _ zone: String, _ request: MachineRequest, milliseconds: Int64 = 30_000
+    ) throws(ZoneError) -> MachineStatus {
         var client = try MachineClient(store, zone)
-        return try client.ask(request)
+        return try client.ask(request, milliseconds: milliseconds)
     }
 
     /// The name and settings of a zone that is a machine and runs.
@@ -106,12 +108,26 @@ public struct MachineVerbs: Sendable {
         return status
     }
 
-    private func statistics(_ zone: String) throws(ZoneError) -> GuestStatistics {
+    /// What the guest says of its memory, in bytes; nil where nothing in it tells at once.
+    func memory(of zone: String) -> (total: UInt64, available: UInt64)? {
+        // An engine's is always a micro machine.
+        let kind = ((try? store.definition(of: zone)) ?? nil)?.machine?.kind ?? .micro
+        if kind == .micro {
+            guard let guest = try? statistics(zone, milliseconds: 1000) else { return nil }
+            return (UInt64(clamping: guest.memoryTotal), UInt64(clamping: guest.memoryAvailable))
+        }
+        guard let status = try? ask(zone, MachineRequest(.status), milliseconds: 1000),
+            let total = status.memoryTotal, let available = status.memoryAvailable
+        else { return nil }
+        return (UInt64(clamping: total), UInt64(clamping: available))
+    }
+
+    private func statistics(_ zone: String, milliseconds: Int64 = 5000) throws(ZoneError) -> GuestStatistics {
         var request = GuestRequest()
         request.action = .statistics
         let frame = GuestFrame(.open, MachineGuest.mainSession, request.serialized())
         var client = try MachineClient(store, zone)
-        let bytes = try client.answer(to: frame, milliseconds: 5000)
+        let bytes = try client.answer(to: frame, milliseconds: milliseconds)
         guard let answer = try? GuestStatistics(parsing: bytes) else {
             throw ZoneError(.system, "the machine of zone \(zone) answers nonsense")
         }

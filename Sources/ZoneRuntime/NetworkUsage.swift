@@ -23,15 +23,27 @@ struct NetworkUsage: Equatable {
             else { return nil }
             return NetworkUsage(text)
         }
+
+        /// Of a machine, from the ends of its cards in the caller's network: what is sent there is received by the machine.
+        func usage(ofTaps names: [String]) -> NetworkUsage? {
+            guard let text = try? readHostFile("/proc/thread-self/net/dev", limit: 4 << 20) else { return nil }
+            let other = NetworkUsage(text) { names.contains($0) }
+            return NetworkUsage(received: other.sent, sent: other.received)
+        }
     }
 
-    /// Sums up the interfaces of /proc/net/dev, but the loopback: proc_pid_net(5). The first number of a line is of bytes
-    /// received, the ninth of bytes sent.
-    init(_ text: [UInt8]) {
+    init(received: UInt64 = 0, sent: UInt64 = 0) {
+        self.received = received
+        self.sent = sent
+    }
+
+    /// Sums up the interfaces of /proc/net/dev, but the loopback and the machines' ends of engines' links: proc_pid_net(5). The
+    /// first number of a line is of bytes received, the ninth of bytes sent.
+    init(_ text: [UInt8], _ isWanted: (String) -> Bool = { $0 != "lo" && !EngineLinks.isTap($0) }) {
         for line in text.split(separator: 0x0A).dropFirst(2) {
             guard let colon = line.lastIndex(of: UInt8(ascii: ":")) else { continue }
             let name = line[..<colon].drop { $0 == 0x20 }
-            if name.elementsEqual("lo".utf8) { continue }
+            guard isWanted(String(decoding: name, as: UTF8.self)) else { continue }
             let numbers = line[(colon + 1)...].split(separator: 0x20).map {
                 UInt64(String(decoding: $0, as: UTF8.self))
             }

@@ -187,7 +187,7 @@ struct ZoneLinks {
             let name = folders.link(attachment)
             // Of a former run, which somebody holds.
             try links.remove(name)
-            let tap = try Links.makeTap(name, hasHeader: true)
+            let tap = try Tap.make(name)
             guard let port = try links.link(name) else { throw SystemError("look at link", name, .noDevice) }
             try guardPort(links, port.index, PortGuard(mac: mac, addresses: attachment.ipAddresses))
             if let mtu = network.mtu { try links.setMTU(port.index, UInt32(clamping: mtu)) }

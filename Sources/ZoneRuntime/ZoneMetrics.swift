@@ -15,7 +15,7 @@ public struct ZoneMetrics {
     public func text() throws(ZoneError) -> String {
         let network = NetworkUsage.Host()
         let zones = try store.list().map {
-            Zone(entry: $0, usage: ZoneUsage($0, network: network), health: store.health(of: $0))
+            Zone(entry: $0, usage: ZoneUsage($0, network: network, store), health: store.health(of: $0))
         }
         var text = ZoneMetrics.family("zones", "gauge", "Number of zones.", [("", String(zones.count))])
         text += ZoneMetrics.family(
@@ -101,6 +101,12 @@ public struct ZoneMetrics {
             },
             Metric("zone_memory_limit_bytes", "gauge", "Memory limit; not there for a zone without one.") {
                 $0.memoryLimit
+            },
+            Metric("zone_guest_memory_bytes", "gauge", "Memory of a machine's guest, as its kernel says.") {
+                $0.guestMemory
+            },
+            Metric("zone_guest_memory_available_bytes", "gauge", "What of it the guest could still use.") {
+                $0.guestMemoryAvailable
             },
             Metric("zone_oom_kills_total", "counter", "Processes killed at the memory limit.") { $0.memoryKills },
             Metric("zone_io_read_bytes_total", "counter", "Bytes read from block devices.") { $0.readBytes },

@@ -21,6 +21,9 @@ public struct ZoneUsage: JSONRecord, Sendable, Equatable {
     public var memory: UInt64?
     public var memoryLimit: UInt64?
     public var memoryKills: UInt64?
+    /// What a machine's guest says of its own memory: all of it, and what it could still use.
+    public var guestMemory: UInt64?
+    public var guestMemoryAvailable: UInt64?
     public var readBytes: UInt64?
     public var writtenBytes: UInt64?
     public var receivedBytes: UInt64?
@@ -50,6 +53,8 @@ public struct ZoneUsage: JSONRecord, Sendable, Equatable {
         try visitor.field("memoryBytes", &memory)
         try visitor.field("memoryLimitBytes", &memoryLimit)
         try visitor.field("memoryKills", &memoryKills)
+        try visitor.field("guestMemoryBytes", &guestMemory)
+        try visitor.field("guestMemoryAvailableBytes", &guestMemoryAvailable)
         try visitor.field("ioReadBytes", &readBytes)
         try visitor.field("ioWrittenBytes", &writtenBytes)
         try visitor.field("networkReceivedBytes", &receivedBytes)
@@ -71,7 +76,7 @@ public struct ZoneUsage: JSONRecord, Sendable, Equatable {
     }
 
     /// Reads what can be told of a zone at this moment, without what needs two looks.
-    init(_ entry: ZoneStore.Entry, network: NetworkUsage.Host) {
+    init(_ entry: ZoneStore.Entry, network: NetworkUsage.Host, _ store: ZoneStore) {
         name = entry.name
         status = entry.state.word
         guard let process = entry.state.process else { return }
@@ -89,10 +94,21 @@ public struct ZoneUsage: JSONRecord, Sendable, Equatable {
         cpuPressure = groups.cpuPressure.map { Decimal(hundredths: $0.average10) }
         memoryPressure = groups.memoryPressure.map { Decimal(hundredths: $0.average10) }
         ioPressure = groups.ioPressure.map { Decimal(hundredths: $0.average10) }
-        if let usage = network.usage(of: process.pid) {
-            receivedBytes = usage.received
-            sentBytes = usage.sent
+        var usage = network.usage(of: process.pid)
+        if BundleMachine.runs(name, store) {
+            type = "vm"
+            if let definition = (try? store.definition(of: name)) ?? nil, !definition.networks.isEmpty {
+                // Its cards are links of the host's.
+                usage = network.usage(ofTaps: definition.networks.map(store.folders.link))
+            }
+            // What stands still does not answer.
+            if case .running = entry.state, let guest = MachineVerbs(store).memory(of: name) {
+                guestMemory = guest.total
+                guestMemoryAvailable = guest.available
+            }
         }
+        receivedBytes = usage?.received
+        sentBytes = usage?.sent
     }
 
     /// Fills in what is the difference to an earlier look at the same process, `nanoseconds` ago.
@@ -164,7 +180,7 @@ public struct ZoneSampler {
         var result: [ZoneUsage] = []
         for entry in try store.list() where isWanted(entry) {
             let time = MonotonicClock.nanoseconds
-            var usage = ZoneUsage(entry, network: network)
+            var usage = ZoneUsage(entry, network: network, store)
             if let process = entry.state.process {
                 let plain = usage
                 if let last = earlier[entry.name], last.process == process {

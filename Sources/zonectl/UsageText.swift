@@ -38,6 +38,12 @@ enum UsageText {
         return Double(memory) / Double(limit) * 100
     }
 
+    /// What a machine's guest uses of its memory.
+    static func guestMemory(_ usage: ZoneUsage) -> String {
+        guard let total = usage.guestMemory, let available = usage.guestMemoryAvailable else { return "-" }
+        return pair(total > available ? total - available : 0, total)
+    }
+
     /// `1 MiB / 2 MiB`, or one dash where neither can be told.
     static func pair(_ first: UInt64?, _ second: UInt64?) -> String {
         first == nil && second == nil ? "-" : "\(size(first)) / \(size(second))"

@@ -68,6 +68,7 @@ def runtime(host):
     folder.chmod(0o755)
     copy = folder / os.path.basename(found)
     shutil.copy(found, copy)
+    (folder / "zonectl-vm").symlink_to(copy.name)
     before = copy.read_bytes()
     yield copy
     after = copy.read_bytes()

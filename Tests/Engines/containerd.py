@@ -122,6 +122,8 @@ class Containerd(Engine):
                     words.append("--cni")
                 elif value.startswith("container:"):
                     words += ["--with-ns", f"network:/proc/{self.pid(value.partition(':')[2])}/ns/net"]
+            elif key == "machine":
+                words += ["--annotation", "zone.type=vm"]
             elif key == "drop":
                 # ctr knows no ALL.
                 words += [word for name in capabilities(value) for word in ("--cap-drop", name)]

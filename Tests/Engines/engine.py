@@ -4,6 +4,7 @@
 
 import json
 import os
+import pathlib
 import shutil
 import signal
 import subprocess
@@ -15,6 +16,8 @@ from leaks import cgroup_hierarchies, read, until
 from terminal import Terminal
 
 IMAGE = "localhost/busybox"
+# Kernels of machines.
+GUEST = os.environ.get("ZONECTL_GUEST") or str(pathlib.Path(__file__).resolve().parents[2] / ".build/guest")
 # podman keeps its network program out of the way.
 PLACES = "/usr/sbin:/usr/bin:/sbin:/bin:/usr/lib/podman:/usr/libexec/podman"
 
@@ -37,6 +40,8 @@ class Engine:
     def __init__(self, runtime, layout, archive, lab=None):
         """Without a lab of somebody else's it has one of its own."""
         self.runtime = str(runtime)
+        # Called by this name it makes machines.
+        self.machine_runtime = f"{os.path.dirname(self.runtime)}/zonectl-vm"
         self.layout, self.archive = layout, archive
         # All control groups of all zones stand below one that no other run has.
         self.group = f"zone-engines-{uuid.uuid4().hex[:8]}"
@@ -134,6 +139,8 @@ class Engine:
 class CommandLine(Engine):
     """The command line that docker made and podman took over."""
 
+    # What makes a zone a machine.
+    machine = ()
     words = {"memory": "--memory={}", "swap": "--memory-swap={}", "cpus": "--cpus={}", "pids": "--pids-limit={}",
              "workdir": "--workdir={}", "user": "--user={}", "hostname": "--hostname={}", "network": "--network={}",
              "drop": "--cap-drop={}", "add": "--cap-add={}", "tmpfs": "--tmpfs={}",
@@ -158,6 +165,8 @@ class CommandLine(Engine):
                 words.append(f"--publish=127.0.0.1:{value[0]}:{value[1]}")
             elif key == "more":
                 words += value
+            elif key == "machine":
+                words += self.machine
             else:
                 words.append(self.words[key].format(value))
         return words
@@ -262,6 +271,7 @@ class Docker(CommandLine):
     programs = ("dockerd", "docker", "containerd", "containerd-shim-runc-v2", "iptables")
     # It asks the shim, and keeps 126 for whatever went wrong there.
     exec_errors = (126, 126)
+    machine = ("--runtime=machines",)
     cannot = {"pods": "docker has no pods", "image mounts": "docker mounts no images", "id maps": "docker maps ids for the whole daemon only"}
 
     def launch(self):
@@ -274,7 +284,7 @@ class Docker(CommandLine):
             "hosts": [self.socket],
             "exec-opts": ["native.cgroupdriver=cgroupfs"],
             "cgroup-parent": f"/{self.group}",
-            "runtimes": {"zonectl": {"path": self.runtime}},
+            "runtimes": {"zonectl": {"path": self.runtime}, "machines": {"path": self.machine_runtime}},
             "default-runtime": "zonectl",
         }
         file = self.path("daemon.json", json.dumps(configuration))
@@ -300,6 +310,7 @@ class Podman(CommandLine):
 
     name = "podman"
     programs = ("podman", "conmon", "netavark", "iptables")
+    machine = ("--annotation=zone.type=vm",)
     cannot = {
         "oom events": "podman 4.3 has no oom event",
         "oom": "podman 4.3 starts conmon in the caller's folder and looks for its oom file in the bundle",
@@ -313,6 +324,8 @@ class Podman(CommandLine):
             "containers.conf",
             '[containers]\ndefault_ulimits = ["nofile=1024:4096", "nproc=4096:4096"]\n'
             '[engine]\ncgroup_manager = "cgroupfs"\nevents_logger = "file"\n'
+            # conmon hands on nothing else.
+            f'conmon_env_vars = ["PATH={self.lab.environment["PATH"]}", "ZONECTL_GUEST={GUEST}"]\n'
             f'[engine.runtimes]\nzonectl = ["{self.runtime}"]\n',
         )
         self.must("import", "--change", 'CMD ["sh"]', self.archive, IMAGE)

@@ -49,6 +49,8 @@ class Lab:
             "HOME": str(self.folder / "home"),
             "TMPDIR": str(self.folder / "tmp"),
             "LC_ALL": "C.UTF-8",
+            # Kernels of machines, which engines hand on to the runtime.
+            "ZONECTL_GUEST": os.environ.get("ZONECTL_GUEST") or str(pathlib.Path(__file__).resolve().parents[2] / ".build/guest"),
         }
         hybrid = "/sys/fs/cgroup/unified"
         hide = hybrid if hide_unified and os.path.ismount(hybrid) else ""

@@ -4,6 +4,7 @@
 
 Tests use both in the order in which they stand here, as each boot takes half a minute where all is emulated."""
 
+import json
 import os
 import pathlib
 import re
@@ -134,6 +135,25 @@ def test_a_container_reaches_it_by_name(pair):
     assert " 0% packet loss" in pair.ask(f"ping -c 1 -W 5 {back}")
     for words in (("screenshot", "-"), ("sendkey", "ret"), ("reset",)):
         pair.host.run(words[0], pair.container, *words[1:]).fails(125, words[0], "is a container")
+
+
+def test_stats_from_the_guest_and_the_host(pair):
+    """The balloon's driver tells the guest's memory; what its card has carried is counted from the machine's side."""
+
+    def look():
+        (values,) = json.loads(pair.host.run("stats", "--no-stream", "--json", pair.cloud).ok().stdout)
+        return values
+
+    assert until(lambda: "guestMemoryBytes" in look(), 15), look()
+    values = look()
+    said = {key: int(value.split()[0]) << 10 for key, value in (line.split(":") for line in pair.ask("cat /proc/meminfo").splitlines() if ":" in line)}
+    assert values["guestMemoryBytes"] == said["MemTotal"], (values, said["MemTotal"])
+    assert abs(values["guestMemoryAvailableBytes"] - said["MemAvailable"]) < said["MemTotal"] // 4, (values, said["MemAvailable"])
+    assert values["type"] == "vm" and values["memoryBytes"] > 100 << 20
+    before = values["networkReceivedBytes"], values["networkSentBytes"]
+    assert pair.host.run("exec", pair.container, "ping", "-c", "1", "-s", "1400", pair.cloud).status == 0
+    after = look()
+    assert after["networkReceivedBytes"] - before[0] >= 1400 and after["networkSentBytes"] - before[1] >= 1400, (values, after)
 
 
 def test_all_addresses_of_its_name_lead_to_it(pair):

@@ -70,8 +70,11 @@ enum StatsCommand {
 
     private static func show(_ usages: [ZoneUsage]) throws(ZoneError) {
         let host = HostUsage().memory
+        // Most hosts have no machines.
+        let guests = usages.contains { $0.guestMemory != nil }
         try Output.table(
-            ["NAME", "CPU %", "MEM USAGE / LIMIT", "MEM %", "NET I/O", "BLOCK I/O", "PIDS", "PSI %"],
+            ["NAME", "CPU %", "MEM USAGE / LIMIT", "MEM %", "NET I/O", "BLOCK I/O", "PIDS", "PSI %"]
+                + (guests ? ["GUEST MEM / OF"] : []),
             usages.map { usage in
                 [
                     usage.name, UsageText.percent(usage.cpuPercent?.value),
@@ -80,7 +83,7 @@ enum StatsCommand {
                     UsageText.pair(usage.receivedBytes, usage.sentBytes),
                     UsageText.pair(usage.readBytes, usage.writtenBytes), usage.pids.map { String($0) } ?? "-",
                     UsageText.percent(usage.pressure?.value),
-                ]
+                ] + (guests ? [UsageText.guestMemory(usage)] : [])
             })
     }
 }
