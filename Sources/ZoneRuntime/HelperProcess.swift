@@ -38,9 +38,19 @@ enum HelperProcess {
         _ program: HostProgram, while first: borrowing ProcessHandle, hear: ([UInt8]) -> Void = { _ in },
         _ isWanted: () -> Bool
     ) {
+        attend(while: first, hear: hear, isWanted) { (output) throws(SystemError) in
+            try program.start(output: output, errors: 2)
+        }
+    }
+
+    /// The same, for what is started otherwise: `start` gets the descriptor for what it writes.
+    static func attend(
+        while first: borrowing ProcessHandle, hear: ([UInt8]) -> Void = { _ in }, _ isWanted: () -> Bool,
+        start: (CInt) throws(SystemError) -> ProcessHandle
+    ) {
         var hasEnded = false
         while !hasEnded {
-            guard let pipe = try? Pipe(), let child = try? program.start(output: pipe.writer.raw, errors: 2) else {
+            guard let pipe = try? Pipe(), let child = try? start(pipe.writer.raw) else {
                 pause(milliseconds: 5000)
                 hasEnded = !isWanted()
                 continue

@@ -18,7 +18,7 @@ struct MachineRoot {
 
     /// Made once for all machines: mount points, and the links of a merged /usr as the host has them.
     private var skeleton: String { "\(store.folders.store)/machines/host" }
-    private static let systemFolders = ["bin", "sbin", "lib", "lib32", "lib64", "libx32"]
+    static let systemFolders = ["bin", "sbin", "lib", "lib32", "lib64", "libx32"]
 
     /// Makes the skeleton where it is missing.
     private func makeSkeleton() throws(SystemError) -> [String] {

@@ -29,9 +29,7 @@ struct NetworkNames {
         try stop(network.name)
         let place = place(network.name)
         do throws(SystemError) {
-            for folder in [NetworkNames.hosts, NetworkNames.stations] {
-                _ = try Descriptor.makePath("\(place)/\(folder)", mode: 0o700)
-            }
+            try makeFolders(network.name)
             let words =
                 [
                     "--pid-file=\(place)/\(NetworkNames.pidFile)", "--interface=\(bridge)", "--except-interface=lo",
@@ -41,16 +39,18 @@ struct NetworkNames {
                     "--local=/\(network.name)/", "--local=//", "--expand-hosts", "--domain-needed", "--bogus-priv",
                 ] + NetworkNames.dhcp(network, place) + (network.isInternal ? ["--no-resolv"] : [])
                 + network.bridgeAddresses.map { "--listen-address=\($0.address)" }
-            let dnsmasq = NetworkNames.words(try HostProgram.find("dnsmasq"), words)
-            var program = try HostProgram("setpriv", NetworkNames.confined + dnsmasq)
-            program.milliseconds = 10_000
-            var outcome = try program.run()
+            var program = try NamesProgram(place, of: folders.root, capabilities: NetworkNames.capabilities, words)
+            program.followsHost = !network.isInternal
             // One that was killed a moment ago may still be on its way out.
-            for _ in 0..<40 where outcome.status != .exited(0) && outcome.reason.holds("in use") {
-                pause(milliseconds: 50)
-                outcome = try program.run()
+            for attempt in 0... {
+                do throws(SystemError) {
+                    try program.startApart(NetworkNames.pidFile)
+                    break
+                } catch {
+                    guard attempt < 40, error.subject.holds("in use") else { throw error }
+                    pause(milliseconds: 50)
+                }
             }
-            guard outcome.status == .exited(0) else { throw SystemError("run", outcome.reason, .ioError) }
             join(network.name)
         } catch {
             if error.errno == .noEntry, error.operation == "find program" {
@@ -62,12 +62,16 @@ struct NetworkNames {
         }
     }
 
-    /// The words of a dnsmasq that runs as root, whose files it reads, but without root's powers: ports below 1024, what DHCP
-    /// asks for, and that it may change its group.
-    private static let confined = [
-        "--no-new-privs", "--inh-caps=-all",
-        "--bounding-set=-all,+net_bind_service,+setgid,+net_admin,+net_raw", "--",
-    ]
+    /// Ports below 1024, and what DHCP asks for: CAP_NET_BIND_SERVICE, CAP_NET_ADMIN, CAP_NET_RAW.
+    private static let capabilities: [CInt] = [10, 12, 13]
+
+    /// Only dnsmasq has a way to them, besides root.
+    private func makeFolders(_ network: String) throws(SystemError) {
+        let place = try NamesProgram.makeFolder(place(network))
+        try NamesProgram.readable { () throws(SystemError) in
+            for folder in [NetworkNames.hosts, NetworkNames.stations] { try place.ensureDirectory(folder) }
+        }
+    }
 
     /// Addresses for who asks: machines, and zones whose init does. Each gets the one that it has, and nobody else any.
     private static func dhcp(_ network: NetworkRecord, _ place: String) -> [String] {
@@ -80,10 +84,6 @@ struct NetworkNames {
         if network.isInternal { words.append("--dhcp-option=option:router") }
         if let mtu = network.mtu { words.append("--dhcp-option=option:mtu,\(mtu)") }
         return words
-    }
-
-    static func words(_ program: String, _ words: [String]) -> [String] {
-        [program, "--conf-file=/dev/null", "--user=root", "--bind-interfaces"] + words
     }
 
     /// A group of its own: what ends with the service, or the session, that has started the first zone must not take the names
@@ -141,12 +141,15 @@ struct NetworkNames {
 
     /// Lets the network know a zone.
     func add(_ zone: String, _ attachment: NetworkAttachment) throws(SystemError) {
-        let folder = try Descriptor.makePath("\(place(attachment.name))/\(NetworkNames.hosts)", mode: 0o700)
+        let place = try Descriptor.open(place(attachment.name), [.path, .directory])
         let lines = attachment.addresses.map { "\($0) \(zone)\n" }.joined()
-        try folder.replaceFile(zone, Array(lines.utf8), mode: 0o600)
-        guard let address = attachment.ipAddresses.first(where: { $0.family == .v4 }) else { return }
-        let stations = try Descriptor.makePath("\(place(attachment.name))/\(NetworkNames.stations)", mode: 0o700)
-        try stations.replaceFile(zone, Array("\(attachment.mac),\(address),\(zone)\n".utf8), mode: 0o600)
+        try NamesProgram.readable { () throws(SystemError) in
+            try place.open(NetworkNames.hosts, [.path, .directory], resolve: .beneath)
+                .replaceFile(zone, Array(lines.utf8))
+            guard let address = attachment.ipAddresses.first(where: { $0.family == .v4 }) else { return }
+            try place.open(NetworkNames.stations, [.path, .directory], resolve: .beneath)
+                .replaceFile(zone, Array("\(attachment.mac),\(address),\(zone)\n".utf8))
+        }
     }
 
     /// Lets it forget one; names that are gone it notices when it is told to look.

@@ -16,9 +16,9 @@ struct ZoneResolver {
     private let networks: NetworkStore
     private let definition: ZoneDefinition
     private var zone: String { definition.name }
-    private var folder: String { networks.folders.volatile(zone) }
+    private var folder: String { "\(networks.folders.volatile(zone))/names" }
     /// One for each run: the one of the last may just be ending.
-    private func pidFile(_ process: Int32) -> String { "\(folder)/names-\(process).pid" }
+    private func pidFile(_ process: Int32) -> String { "\(process).pid" }
 
     init(_ networks: NetworkStore, _ definition: ZoneDefinition) {
         self.networks = networks
@@ -35,32 +35,36 @@ struct ZoneResolver {
         guard running != nil || ZoneResolver.isNeeded(definition) else { return }
         let lines = try self.lines()
         do throws(SystemError) {
-            let place = try Descriptor.open(folder, [.readOnly, .directory])
-            try place.replaceFile(ZoneResolver.servers, Array(lines.utf8), mode: 0o600)
+            let place = try NamesProgram.makeFolder(folder)
+            try NamesProgram.readable { () throws(SystemError) in
+                try place.replaceFile(ZoneResolver.servers, Array(lines.utf8))
+            }
             if let running {
                 // It reads them again.
                 _ = kill(running, SIGHUP)
                 return
             }
-            let path = folder
-            var program = try HostProgram(
-                "nsenter",
-                ["--net=/proc/self/fd/3", "--"]
-                    + HelperProcess.confined("+net_bind_service,+setgid")
-                    + NetworkNames.words(
-                        try HostProgram.find("dnsmasq"),
-                        [
-                            "--keep-in-foreground", "--pid-file=\(pidFile(process))",
-                            "--listen-address=\(ZoneResolver.address)", "--no-hosts", "--no-resolv", "--cache-size=0",
-                            "--servers-file=\(path)/\(ZoneResolver.servers)",
-                        ]))
-            program.inherited = [namespace.raw]
+            let servers = "\(folder)/\(ZoneResolver.servers)"
+            // CAP_NET_BIND_SERVICE.
+            var program = try NamesProgram(
+                folder, of: networks.folders.root, capabilities: [10],
+                [
+                    "--pid-file=\(folder)/\(pidFile(process))", "--listen-address=\(ZoneResolver.address)",
+                    "--no-hosts", "--no-resolv", "--cache-size=0", "--servers-file=\(servers)",
+                ])
+            program.network = namespace.raw
+            program.endsWithCaller = true
             let first = try ProcessHandle(pid: process)
             try HelperProcess.start(
                 "zonectl: names of \(zone)", keeping: [namespace.raw, first.raw], dropsRights: false
             ) {
-                HelperProcess.attend(program, while: first) {
-                    (try? FileStatus.of("\(path)/\(ZoneResolver.servers)")) != nil
+                HelperProcess.attend(while: first) {
+                    (try? FileStatus.of(servers)) != nil
+                } start: { (_) throws(SystemError) in
+                    let child = try program.start()
+                    let place = try Descriptor.open(folder, [.path, .directory])
+                    try place.replaceFile(pidFile(process), Array("\(child.pid)\n".utf8), mode: 0o600)
+                    return child
                 }
             }
         } catch {
@@ -87,5 +91,5 @@ struct ZoneResolver {
         return lines
     }
 
-    private func running(_ process: Int32) -> pid_t? { NetworkNames.process(of: pidFile(process)) }
+    private func running(_ process: Int32) -> pid_t? { NetworkNames.process(of: "\(folder)/\(pidFile(process))") }
 }
