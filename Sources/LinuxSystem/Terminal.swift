@@ -36,6 +36,20 @@ public enum Terminal {
         _ = zn_ioctl_pointer(descriptor, UInt(TIOCSWINSZ), &value)
     }
 
+    /// Lets the other end of a new terminal be opened. The request is `TIOCSPTLCK`, a macro with a type.
+    public static func unlock(_ master: CInt) -> CInt {
+        var unlocked: CInt = 0
+        return zn_ioctl_pointer(master, 0x4004_5431, &unlocked)
+    }
+
+    /// Makes a terminal pass on keys and output as they are, for good. See termios(3), `cfmakeraw`.
+    public static func makeRaw(_ descriptor: CInt) {
+        var settings = termios()
+        guard tcgetattr(descriptor, &settings) == 0 else { return }
+        cfmakeraw(&settings)
+        _ = tcsetattr(descriptor, TCSANOW, &settings)
+    }
+
     /// Opens the other end of a terminal by its master, `nil` where that fails. The request is `TIOCGPTPEER`.
     public static func peer(of master: CInt) -> Descriptor? {
         let flags = UInt64(O_RDWR | O_NOCTTY | OpenFlags.closeOnExec.rawValue)
@@ -47,6 +61,32 @@ public enum Terminal {
     public static func takeControl(of descriptor: CInt) -> CInt {
         zn_ioctl(descriptor, UInt(TIOCSCTTY), 0)
     }
+}
+
+/// A new terminal of the caller's own devpts, with both ends.
+public struct TerminalPair: ~Copyable {
+    public let master: Descriptor
+    public let peer: Descriptor
+
+    private init(master: consuming Descriptor, peer: consuming Descriptor) {
+        self.master = master
+        self.peer = peer
+    }
+
+    /// `passes`: keys and output go through it as they are, for somebody else's terminal behind it.
+    public static func open(size: WindowSize?, passes: Bool) throws(SystemError) -> TerminalPair {
+        let master = try Descriptor.open("/dev/ptmx", [.readWrite, .noControllingTerminal])
+        try check(Terminal.unlock(master.raw), "unlock the terminal")
+        guard let peer = Terminal.peer(of: master.raw) else {
+            throw SystemError("open the terminal's other end", "", .invalid)
+        }
+        if let size { Terminal.setSize(size, of: master.raw) }
+        if passes { Terminal.makeRaw(peer.raw) }
+        return TerminalPair(master: master, peer: peer)
+    }
+
+    /// Gives up the master, and returns the other end.
+    public consuming func takePeer() -> Descriptor { peer }
 }
 
 /// Raw mode on a terminal, undone when this value goes out of scope.

@@ -7,8 +7,7 @@ import LinuxSystem
 
 /// Opens a terminal of the zone's own devpts and hands its master to the parent.
 enum ConsoleSetup {
-    /// The corresponding C constants are `TIOCSPTLCK` and `DEVPTS_SUPER_MAGIC`.
-    private static let setLock: UInt = 0x4004_5431
+    /// The corresponding C constant is `DEVPTS_SUPER_MAGIC`.
     private static let devptsMagic: Int64 = 0x1cd1
 
     /// Returns the terminal's other end, `nil` where the plan asks for no terminal.
@@ -28,8 +27,7 @@ enum ConsoleSetup {
         guard magic == devptsMagic else { throw LaunchFailure(.console, .noDevice) }
         let flags = O_RDWR | O_NOCTTY | OpenFlags.closeOnExec.rawValue
         let master = Descriptor(owning: try attempt(.console, zn_openat(directory.raw, "ptmx", flags, 0)))
-        var unlocked: CInt = 0
-        try attempt(.console, zn_ioctl_pointer(master.raw, setLock, &unlocked))
+        try attempt(.console, Terminal.unlock(master.raw))
         let peer = zn_ioctl(master.raw, UInt(zn_tiocgptpeer()), UInt64(flags))
         let terminal = Descriptor(owning: try attempt(.console, peer))
         if let size = plan.process.terminal { Terminal.setSize(size, of: master.raw) }

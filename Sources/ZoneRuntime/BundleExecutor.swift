@@ -22,7 +22,10 @@ extension BundleRuntime {
                 hint: "'zonectl delete --force \(id)' removes it")
         }
         let process = try ExecProcess(request: request, spec: spec).process()
-        if BundleMachine.runs(id, store) { return try execInMachine(request, process, signals) }
+        if BundleMachine.runs(id, store) {
+            return try BundleMachineExec(store: store, request: request, process: process, report: report)
+                .run(entry, signals)
+        }
         let sockets = try EngineHandover.prepare(
             console: request.consoleSocket, pidfd: request.pidfdSocket, pidFile: request.pidFile,
             preserved: request.preservedDescriptors, process, isForeground: !request.isDetached)
@@ -80,25 +83,6 @@ extension BundleRuntime {
             try launching.process.wait()
         }
         return lost && status.shellCode == 0 ? 255 : status.shellCode
-    }
-
-    /// A program in a container that is a machine: this process stays with it, as it is the one that speaks to the guest.
-    private func execInMachine(
-        _ request: BundleExec, _ process: Spec.Process, _ signals: borrowing SignalQueue
-    ) throws(ZoneError) -> Int32 {
-        if request.isDetached || request.consoleSocket != nil {
-            throw ZoneError(
-                .unsupported,
-                "exec: container \"\(request.id)\" is a virtual machine: exec stays in the foreground there",
-                hint: "'zonectl oci exec \(request.id) COMMAND' without --detach and --console-socket")
-        }
-        var guest = GuestRequest()
-        guest.action = .exec
-        guest.isInteractive = true
-        guest.process = process
-        let session = MachineSession(
-            try MachineClient(store, request.id), input: 0, hasTerminal: process.terminal)
-        return try session.run(guest, signals)
     }
 
     /// The zone's groups with one below them in place of some: `PATH`, or `CONTROLLER[,CONTROLLER]:PATH` on version 1.

@@ -44,8 +44,8 @@ struct GuestFrame: Sendable, Equatable {
         case configured = 65
         /// The program runs: its process id in the guest, u32.
         case started = 66
-        /// The last message of a session: how its program ended, as a shell shows it, i32. All its output was sent before, and
-        /// its streams have ended with it.
+        /// The last message of a session: how its program ended, as a shell shows it, i32, and the signal that ended it, i32,
+        /// which may be missing. All its output was sent before, and its streams have ended with it.
         case exited = 67
         /// The session, or the configuration, did not come to be: exit status as u8 (125, 126, 127), then a sentence, and after
         /// a new line what to do about it, where that is known. Of a copy also in the place of `exited`.

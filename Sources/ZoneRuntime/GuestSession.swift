@@ -113,7 +113,7 @@ final class GuestSession {
         if let finding {
             for frame in finding.frames(number, status) { queue.add(frame) }
         } else {
-            queue.add(GuestFrame(.exited, number, numbers: [status.shellCode]))
+            queue.add(.exited(number, status))
         }
         return true
     }

@@ -87,12 +87,7 @@ enum HelperProcess {
         _ = zn_chdir("/")
         let null = zn_openat(AT_FDCWD, "/dev/null", O_RDWR, 0)
         for number in CInt(0)...2 where null >= 0 { _ = zn_dup3(null, number, 0) }
-        var first: CInt = 3
-        for number in kept.sorted() where number >= 3 {
-            if number > first { _ = zn_close_range(UInt32(first), UInt32(number - 1), 0) }
-            first = number + 1
-        }
-        _ = zn_close_range(UInt32(first), UInt32.max, 0)
+        closeAll(but: kept)
         // The words of the command may hold passwords.
         zn_hide_arguments(name)
         var (soft, hard) = (UInt64(0), UInt64(0))
@@ -100,8 +95,18 @@ enum HelperProcess {
         if zn_getrlimit(7, &soft, &hard) >= 0 { _ = zn_setrlimit(7, hard, hard) }
     }
 
+    /// Closes what a child has of its parent's, but its streams and these descriptors.
+    static func closeAll(but kept: Set<CInt>) {
+        var first: CInt = 3
+        for number in kept.sorted() where number >= 3 {
+            if number > first { _ = zn_close_range(UInt32(first), UInt32(number - 1), 0) }
+            first = number + 1
+        }
+        _ = zn_close_range(UInt32(first), UInt32.max, 0)
+    }
+
     /// 65534: nobody. Where that is refused it cannot be helped.
-    private static func dropRights() {
+    static func dropRights() {
         _ = zn_setgroups(0, [])
         _ = zn_setresgid(65534)
         _ = zn_setresuid(65534)

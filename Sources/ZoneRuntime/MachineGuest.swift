@@ -56,6 +56,8 @@ struct MachineGuest: ~Copyable {
 
     var deadline: Int64? { due }
     var isCongested: Bool { queue.count > MachineGuest.most }
+    /// Whether the zone's program has not been started yet.
+    var isStarting: Bool { phase != .running && phase != .ended }
     /// Whether the zone's program has ended and all that it said is written.
     var isOver: Bool { phase == .ended && streams.isSettled }
 
@@ -202,6 +204,8 @@ struct MachineGuest: ~Copyable {
 /// A connection of a `zonectl` to a machine's monitor: one session in the guest, or one request.
 struct MachineClientLink: Sendable {
     static let most = 256
+    /// Frames of a client that wait for the guest.
+    static let mostWaiting = 16
 
     let raw: CInt
     private var reader = GuestFrameReader()
@@ -209,6 +213,8 @@ struct MachineClientLink: Sendable {
     private var place: Int?
     /// Its session in the guest; the client itself says 1.
     var session: UInt32?
+    /// What it has said before its session could be opened.
+    private var waiting: [GuestFrame] = []
     var isDone = false
     /// Bytes that the guest may send before the client grants more.
     private var allowance: [GuestFrame.Stream: Int] = [.output: GuestFrame.window, .error: GuestFrame.window]
@@ -240,6 +246,20 @@ struct MachineClientLink: Sendable {
             isDone = true
         }
         return frames
+    }
+
+    /// Keeps a frame for when the guest runs; false where none can be kept.
+    mutating func wait(with frame: GuestFrame) -> Bool {
+        guard frame.kind == .open ? waiting.isEmpty : !waiting.isEmpty,
+            waiting.count < MachineClientLink.mostWaiting
+        else { return false }
+        waiting.append(frame)
+        return true
+    }
+
+    mutating func takeWaiting() -> [GuestFrame] {
+        defer { waiting = [] }
+        return waiting
     }
 
     /// Whether everything was said to a client that is done.

@@ -45,12 +45,7 @@ enum MachineProcess {
     }
 
     /// The zone's terminal only passes keys on: the guest's own does what terminals do.
-    static func makeRaw(_ raw: CInt) {
-        var settings = termios()
-        guard tcgetattr(raw, &settings) == 0 else { return }
-        cfmakeraw(&settings)
-        _ = tcsetattr(raw, TCSANOW, &settings)
-    }
+    static func makeRaw(_ raw: CInt) { Terminal.makeRaw(raw) }
 
     /// A line for people, in the zone's log.
     static func say(_ line: String) {

@@ -25,7 +25,12 @@ extension MachineMonitor {
                 error.code, isOfBoot ? "\(error.detail); the last of its console: \(last)" : error.detail,
                 hint: error.hint)
         }
-        if before != .running, guest?.phase == .running { sayReady() }
+        if before != .running, guest?.phase == .running {
+            sayReady()
+            for index in clients.indices {
+                for frame in clients[index].takeWaiting() { take(frame, from: index) }
+            }
+        }
         for frame in others {
             // Of a client that is gone: the guest is told below.
             guard let index = clients.firstIndex(where: { $0.session == frame.session }) else { continue }
@@ -66,6 +71,9 @@ extension MachineMonitor {
     private mutating func take(_ frame: GuestFrame, from index: Int) {
         if frame.kind == .control {
             answer(frame, index)
+        } else if guest?.isStarting ?? false, clients[index].wait(with: frame) {
+            // An engine adds programs to a container as soon as its first process runs, which is long before the guest does.
+            return
         } else if frame.kind == .open, clients[index].session == nil {
             guard guest != nil, guest?.phase == .running, let session = guest?.newSession() else {
                 return refuse(index, "the machine has no agent, or its program has ended")

@@ -165,4 +165,18 @@ extension GuestFrame {
     static func signal(_ session: UInt32, _ number: CInt) -> GuestFrame {
         GuestFrame(.signal, session, numbers: [UInt32(bitPattern: number)])
     }
+
+    /// How a program ended: as a shell shows it, and the signal that ended it, 0 where none did.
+    static func exited(_ session: UInt32, _ status: ExitStatus) -> GuestFrame {
+        var signal: CInt = 0
+        if case .signalled(let number) = status { signal = number }
+        return GuestFrame(.exited, session, numbers: [status.shellCode, signal])
+    }
+
+    /// What ``exited(_:_:)`` says, whoever said it; nil where it is too short.
+    var exitStatus: ExitStatus? {
+        guard let code = number(Int32.self) else { return nil }
+        if let signal = number(Int32.self, at: 4), (1...64).contains(signal) { return .signalled(signal) }
+        return .exited(code & 0xFF)
+    }
 }

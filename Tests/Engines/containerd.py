@@ -43,6 +43,7 @@ class Containerd(Engine):
         "image mounts": "ctr mounts no images",
         "group parent": "ctr names the group itself",
         "group mounts": "ctr shows a zone no control groups",
+        "exec in the background": "ctr names such a process itself, and keeps it",
         "end of stdin": "ctr run does not close the stdin of a zone",
         "pods": "pods are CRI's, for which Debian has no client",
         "publish": "ctr gives the CNI plugins no port mappings",

@@ -47,3 +47,51 @@ def test_a_machine_in_the_engines_network(machines):
     machines.remove_by_force(neighbour)
     machines.kill(server, "KILL")
     assert machines.exit_code(server) == 137
+
+
+# Ends at once when it is told to: what is PID 1 has no default handlers.
+IDLE = ("sh", "-c", "trap 'exit 3' TERM; echo ready; while :; do sleep 0.1; done")
+
+
+def test_exec(machines):
+    """Also at once: the machine of a zone that was started still boots."""
+    zone = machines.start(*IDLE, machine=True)
+    assert machines.exec(zone, *KERNEL).exits(0).stdout.strip() != os.uname().release
+    done = machines.exec(zone, "sh", "-c", "head -n 20000; echo bad >&2; exit 4", stdin="line\n" * 20_000)
+    assert (done.status, done.stdout, "bad\n" in done.stderr) == (4, "line\n" * 20_000, True), done
+    assert machines.exec(zone, "sh", "-c", "kill -9 $$").status == 137
+    missing, not_executable = machines.exec_errors
+    assert machines.exec(zone, "/no/such").status == missing
+    assert machines.exec(zone, "/tmp").status == not_executable
+
+
+def test_exec_at_a_terminal(machines):
+    zone = machines.start(*IDLE, machine=True)
+    terminal = machines.at_terminal(machines.exec_line(zone, "sh", terminal=True, interactive=True), rows=33, columns=111)
+    try:
+        terminal.prompt()
+        assert terminal.ask("tty") == "/dev/pts/0"
+        # Engines tell the size when the program runs already.
+        assert until(lambda: terminal.ask("stty size") == "33 111", 10)
+        terminal.resize(40, 120)
+        assert until(lambda: terminal.ask("stty size") == "40 120", 10)
+        terminal.line("exit 5")
+        assert terminal.wait() == 5
+    finally:
+        terminal.close()
+
+
+def test_exec_in_the_background_ends_with_its_machine(machines):
+    machines.needs("exec in the background")
+    zone = machines.start(*IDLE, machine=True)
+    machines.must("exec", "--detach", zone, "sh", "-c", "echo made >/made; exec sleep 1000")
+    assert until(lambda: machines.exec(zone, "cat", "/made").stdout == "made\n", 20, 0.2)
+    assert _added(machines)
+    machines.kill(zone, "TERM")
+    assert machines.exit_code(zone) == 3
+    assert until(lambda: not _added(machines)), machines.lab.processes()
+
+
+def _added(machines):
+    """What stands on the host for programs that were added to machines."""
+    return [words for words in machines.lab.processes().values() if words.startswith("zonectl: exec in ")]

@@ -134,10 +134,9 @@ class LeakCheck:
     def _belongs(self, pid):
         """Why a process belongs to the test, empty if it does not."""
         cmdline = read(f"/proc/{pid}/cmdline").replace("\0", " ").strip()
-        if self.folder in cmdline or cmdline.startswith(f"zonectl: {self.prefix}"):
+        # Keepers, and what stays with a program in a machine.
+        if self.folder in cmdline or cmdline.startswith("zonectl: ") and f" {self.prefix}" in cmdline:
             return f"command line {cmdline!r}"
-        if cmdline.startswith(f"zonectl: {self.prefix}"):
-            return f"keeper, command line {cmdline!r}"
         groups = read(f"/proc/{pid}/cgroup")
         if f"/{self.prefix}" in groups or any(f"/{parent}/" in groups for parent in self.parents):
             return f"in a group of the test, command {cmdline!r}"

@@ -53,6 +53,24 @@ import Testing
         #expect(frames[5].number(Int32.self) == -1)
     }
 
+    @Test(arguments: [
+        LinuxSystem.ExitStatus.exited(0), .exited(137), .exited(255), .signalled(1), .signalled(9), .signalled(64),
+    ])
+    func tellsHowAProgramEnded(_ status: LinuxSystem.ExitStatus) {
+        let frame = GuestFrame.exited(1, status)
+        #expect(frame.exitStatus == status)
+        // Who knows nothing of signals finds what a shell shows.
+        #expect(frame.number(Int32.self) == status.shellCode)
+    }
+
+    @Test func takesNoEndThatThereIsNot() {
+        #expect(GuestFrame(.exited, 1, [1, 2, 3]).exitStatus == nil)
+        #expect(GuestFrame(.exited, 1, numbers: [Int32(7)]).exitStatus == .exited(7))
+        #expect(GuestFrame(.exited, 1, numbers: [Int32(7), Int32(65)]).exitStatus == .exited(7))
+        #expect(GuestFrame(.exited, 1, numbers: [Int32.min, Int32.min]).exitStatus == .exited(0))
+        #expect(GuestFrame(.exited, 1, numbers: [Int32.max, Int32.max]).exitStatus == .exited(255))
+    }
+
     @Test(arguments: [-1, 1, 3, 4, Int.max, Int.min]) func hasNoNumberBeyondItsEnd(_ offset: Int) {
         #expect(GuestFrame(.signal, 1, [1, 2, 3, 4]).number(UInt32.self, at: offset) == nil)
         #expect(GuestFrame(.signal, 1).number(UInt32.self, at: offset) == nil)
