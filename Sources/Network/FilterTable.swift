@@ -70,6 +70,7 @@ public struct FilterTable: Sendable, Equatable {
             "iifname @inside iifname . ip daddr @own4 meta l4proto { tcp, udp } th dport 53 accept",
             "iifname @inside iifname . ip6 daddr @own6 meta l4proto { tcp, udp } th dport 53 accept",
             "iifname @inside udp sport 68 udp dport 67 accept",
+            "iifname @inside ip6 daddr ff02::1:2 udp sport 546 udp dport 547 accept",
             "iifname @inside iifname . ip daddr @own4 meta l4proto icmp accept",
             "iifname @inside iifname . ip6 daddr @own6 meta l4proto ipv6-icmp accept",
             "iifname @inside ip6 daddr { fe80::/10, ff02::/16 } meta l4proto ipv6-icmp accept",

@@ -39,6 +39,11 @@ enum GuestNetwork {
             // Nobody else has its address: without the search for one that has, it can be used at once.
             let dad = "/proc/sys/net/ipv6/conf/\(interface.name)/accept_dad"
             try? Descriptor.open(dad, [.writeOnly]).writeOnce("0", dad)
+            // It has its routes from here, too: what routers advertise is for systems of their own.
+            if addresses.contains(where: { $0.0.family == .v6 }) {
+                let routers = "/proc/sys/net/ipv6/conf/\(interface.name)/accept_ra"
+                try? Descriptor.open(routers, [.writeOnly]).writeOnce("0", routers)
+            }
             for (address, length) in addresses { try links.addAddress(address, length: length, to: link.index) }
             try links.bringUp(link.index)
             for route in routes { try links.add(route, on: link.index) }

@@ -152,13 +152,23 @@ struct NetworkBridge {
     private func startNames(_ network: NetworkRecord, on bridge: String) throws(ZoneError) {
         let names = NetworkNames(folders)
         try names.start(network, on: bridge)
+        var advertises = false
         for definition in try networks.connected() {
             for attachment in definition.networks where attachment.name == network.name {
                 try attempting("tell network \(network.name) of zone \(definition.name)") { () throws(SystemError) in
-                    try names.add(definition.name, attachment)
+                    try names.add(definition, attachment, to: network)
                 }
+                advertises = advertises || definition.bootsDisk
             }
         }
+        if advertises { try names.advertise(network, on: bridge) }
+    }
+
+    /// Lets a machine that boots its own disk, which the network knows already, find out its address of IPv6.
+    func advertise(_ network: NetworkRecord) throws(ZoneError) {
+        let lock = try networks.lock()
+        defer { lock.unlock() }
+        try NetworkNames(folders).advertise(network, on: folders.bridge(network.name))
     }
 
     /// Lets the host pass on what zones send and get. Switched on, and never off: others may need it, too.

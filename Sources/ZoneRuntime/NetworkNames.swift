@@ -15,6 +15,8 @@ import OCI
 struct NetworkNames {
     private static let pidFile = "dnsmasq.pid"
     private static let (hosts, stations) = ("hosts", "dhcp")
+    /// Of IPv6, for who has nobody else to tell them. See ``advertise(_:on:)``.
+    private static let (pidFile6, stations6) = ("dnsmasq6.pid", "dhcp6")
 
     private let folders: ZoneFolders
 
@@ -41,17 +43,7 @@ struct NetworkNames {
                 + network.bridgeAddresses.map { "--listen-address=\($0.address)" }
             var program = try NamesProgram(place, of: folders.root, capabilities: NetworkNames.capabilities, words)
             program.followsHost = !network.isInternal
-            // One that was killed a moment ago may still be on its way out.
-            for attempt in 0... {
-                do throws(SystemError) {
-                    try program.startApart(NetworkNames.pidFile)
-                    break
-                } catch {
-                    guard attempt < 40, error.subject.holds("in use") else { throw error }
-                    pause(milliseconds: 50)
-                }
-            }
-            join(network.name)
+            try run(program, NetworkNames.pidFile, network.name)
         } catch {
             if error.errno == .noEntry, error.operation == "find program" {
                 throw ZoneError(
@@ -62,6 +54,52 @@ struct NetworkNames {
         }
     }
 
+    private func run(_ program: NamesProgram, _ pidFile: String, _ network: String) throws(SystemError) {
+        // One that was killed a moment ago may still be on its way out.
+        for attempt in 0... {
+            do throws(SystemError) {
+                try program.startApart(pidFile)
+                break
+            } catch {
+                guard attempt < 40, error.subject.holds("in use") else { throw error }
+                pause(milliseconds: 50)
+            }
+        }
+        join(network, running(network, pidFile))
+    }
+
+    /// Tells machines that boot their own disks which address of IPv6 they have, as nothing else can: by DHCPv6, and
+    /// advertisements that send them there. It does nothing but this, so it starts anew whenever one of them starts: dnsmasq
+    /// lends an address to nobody else while somebody has it, and a system of IPv6 is known by what it calls itself (RFC 8415,
+    /// 11), which an earlier one at this address, that was killed, has called itself otherwise. What the others have they
+    /// get again as they ask for it. The caller holds the lock.
+    func advertise(_ network: NetworkRecord, on bridge: String) throws(ZoneError) {
+        guard let range = network.leased, let gateway = network.gateway(in: range) else { return }
+        end(network.name, NetworkNames.pidFile6)
+        let place = place(network.name)
+        var words = [
+            "--pid-file=\(place)/\(NetworkNames.pidFile6)", "--interface=\(bridge)", "--except-interface=lo",
+            "--port=0",
+            "--dhcp-range=\(range.base),static,\(range.length),12h",
+            "--dhcp-hostsdir=\(place)/\(NetworkNames.stations6)",
+            "--dhcp-authoritative", "--leasefile-ro", "--enable-ra",
+            "--dhcp-option=option6:dns-server,[\(gateway)]", "--dhcp-option=option6:domain-search,\(network.name)",
+        ]
+        // Else it calls itself by the station of any link of the host's. An enterprise of this number there is not.
+        if let mac = network.mac { words.append("--dhcp-duid=0,\(mac)") }
+        // By seconds, where not 0; and for how many the network leads elsewhere, which one that is internal does not.
+        let size = network.mtu.map { "mtu:\($0)," } ?? ""
+        if network.isInternal {
+            words.append("--ra-param=\(bridge),\(size)0,0")
+        } else if !size.isEmpty {
+            words.append("--ra-param=\(bridge),\(size)0")
+        }
+        try attempting("advertise network \(network.name)") { () throws(SystemError) in
+            let program = try NamesProgram(place, of: folders.root, capabilities: NetworkNames.capabilities, words)
+            try run(program, NetworkNames.pidFile6, network.name)
+        }
+    }
+
     /// Ports below 1024, and what DHCP asks for: CAP_NET_BIND_SERVICE, CAP_NET_ADMIN, CAP_NET_RAW.
     private static let capabilities: [CInt] = [10, 12, 13]
 
@@ -69,7 +107,9 @@ struct NetworkNames {
     private func makeFolders(_ network: String) throws(SystemError) {
         let place = try NamesProgram.makeFolder(place(network))
         try NamesProgram.readable { () throws(SystemError) in
-            for folder in [NetworkNames.hosts, NetworkNames.stations] { try place.ensureDirectory(folder) }
+            for folder in [NetworkNames.hosts, NetworkNames.stations, NetworkNames.stations6] {
+                try place.ensureDirectory(folder)
+            }
         }
     }
 
@@ -93,9 +133,9 @@ struct NetworkNames {
             CGroupLayout.ofHost(), path: "\(folders.cgroupParent)/.network-\(network)", for: Spec.Resources())
     }
 
-    private func join(_ network: String) {
+    private func join(_ network: String, _ pid: pid_t?) {
         // Where that cannot be, it stays where it is.
-        guard let pid = running(network), let group = try? group(network), (try? group.create(Spec.Resources())) != nil,
+        guard let pid, let group = try? group(network), (try? group.create(Spec.Resources())) != nil,
             let handles = try? group.open()
         else { return }
         let text = Array("\(pid)".utf8)
@@ -108,14 +148,24 @@ struct NetworkNames {
         }
     }
 
-    func isRunning(_ network: String) -> Bool { running(network) != nil }
+    /// Whether all of it runs that was started.
+    func isRunning(_ network: String) -> Bool {
+        if running(network) == nil { return false }
+        let advertises = (try? FileStatus.of("\(place(network))/\(NetworkNames.pidFile6)")) != nil
+        return !advertises || running(network, NetworkNames.pidFile6) != nil
+    }
+
+    private func end(_ network: String, _ pidFile: String) {
+        guard let pid = running(network, pidFile), let process = try? ProcessHandle(pid: pid),
+            running(network, pidFile) == pid
+        else { return }
+        try? process.signal(SIGKILL)
+        _ = try? process.waitUntilEnded(milliseconds: 5000)
+    }
 
     /// Ends it, where it runs, and waits for that: the next one needs its addresses.
     func stop(_ network: String) throws(ZoneError) {
-        if let pid = running(network), let process = try? ProcessHandle(pid: pid), running(network) == pid {
-            try? process.signal(SIGKILL)
-            _ = try? process.waitUntilEnded(milliseconds: 5000)
-        }
+        for file in [NetworkNames.pidFile, NetworkNames.pidFile6] { end(network, file) }
         try? group(network).remove()
         guard let root = try? Descriptor.open(folders.root, [.path, .directory]) else { return }
         try attempting("remove what network \(network) had") { () throws(SystemError) in
@@ -125,8 +175,8 @@ struct NetworkNames {
         try? root.remove(ZoneFolders.networksFolder, directory: true)
     }
 
-    private func running(_ network: String) -> pid_t? {
-        NetworkNames.process(of: "\(place(network))/\(NetworkNames.pidFile)")
+    private func running(_ network: String, _ pidFile: String = NetworkNames.pidFile) -> pid_t? {
+        NetworkNames.process(of: "\(place(network))/\(pidFile)")
     }
 
     /// The process whose words name a file of a number, and whose number that is.
@@ -140,21 +190,33 @@ struct NetworkNames {
     }
 
     /// Lets the network know a zone.
-    func add(_ zone: String, _ attachment: NetworkAttachment) throws(SystemError) {
-        let place = try Descriptor.open(place(attachment.name), [.path, .directory])
-        let lines = attachment.addresses.map { "\($0) \(zone)\n" }.joined()
+    func add(
+        _ zone: ZoneDefinition, _ attachment: NetworkAttachment, to network: NetworkRecord
+    ) throws(SystemError) {
+        let place = try Descriptor.open(place(network.name), [.path, .directory])
+        var addresses = attachment.ipAddresses
+        // Who goes by its name must not be led where nobody has told it that it is.
+        if zone.bootsDisk { addresses = addresses.filter { $0.family == .v4 || network.leased?.contains($0) == true } }
+        func note(_ folder: String, _ text: String) throws(SystemError) {
+            try place.open(folder, [.path, .directory], resolve: .beneath).replaceFile(zone.name, Array(text.utf8))
+        }
         try NamesProgram.readable { () throws(SystemError) in
-            try place.open(NetworkNames.hosts, [.path, .directory], resolve: .beneath)
-                .replaceFile(zone, Array(lines.utf8))
-            guard let address = attachment.ipAddresses.first(where: { $0.family == .v4 }) else { return }
-            try place.open(NetworkNames.stations, [.path, .directory], resolve: .beneath)
-                .replaceFile(zone, Array("\(attachment.mac),\(address),\(zone)\n".utf8))
+            try note(NetworkNames.hosts, addresses.map { "\($0) \(zone.name)\n" }.joined())
+            if let four = addresses.first(where: { $0.family == .v4 }) {
+                try note(NetworkNames.stations, "\(attachment.mac),\(four),\(zone.name)\n")
+            }
+            if zone.bootsDisk, let six = addresses.first(where: { $0.family == .v6 }) {
+                try note(NetworkNames.stations6, "\(attachment.mac),[\(six)],\(zone.name)\n")
+            }
         }
     }
 
     /// Lets it forget one; names that are gone it notices when it is told to look.
     func remove(_ zone: String, _ network: String) {
-        if let stations = try? Descriptor.open("\(place(network))/\(NetworkNames.stations)", [.path, .directory]) {
+        for folder in [NetworkNames.stations, NetworkNames.stations6] {
+            guard let stations = try? Descriptor.open("\(place(network))/\(folder)", [.path, .directory]) else {
+                continue
+            }
             try? stations.remove(zone)
         }
         let path = "\(place(network))/\(NetworkNames.hosts)"

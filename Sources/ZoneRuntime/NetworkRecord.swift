@@ -41,6 +41,11 @@ public struct NetworkRecord: JSONRecord, Sendable, Equatable {
     func gateway(in range: Subnet) -> IPAddress? {
         gateways.lazy.compactMap { IPAddress($0) }.first { range.contains($0) } ?? range.host(1)
     }
+    /// Where machines get their addresses of IPv6 by DHCPv6: dnsmasq has no shorter prefix than one of 64 bits.
+    var leased: Subnet? {
+        guard let six = ranges.first(where: { $0.base.family == .v6 }) else { return nil }
+        return six.length >= 64 ? six : gateway(in: six).flatMap { Subnet($0, length: 64) }
+    }
     /// All of them, with the length of their subnets.
     var bridgeAddresses: [(address: IPAddress, length: Int)] {
         ranges.compactMap { range in gateway(in: range).map { ($0, range.length) } }

@@ -69,6 +69,7 @@ struct ZoneLinks {
             guard let link = try sides.inside.link(attachment.link) else {
                 throw SystemError("look at link", attachment.link, .noDevice)
             }
+            ignoreRouters(attachment, sides)
             try sides.inside.bringUp(link.index)
             for range in network.ranges {
                 guard let address = attachment.ipAddresses.first(where: { range.contains($0) }) else { continue }
@@ -79,9 +80,19 @@ struct ZoneLinks {
                     guard address.family == .v6, error.errno == .accessDenied else { throw error }
                 }
             }
-            try NetworkNames(folders).add(zone, attachment)
+            try NetworkNames(folders).add(definition, attachment, to: network)
         } catch {
             throw ZoneError("connect zone \(zone) to network \(network.name)", error)
+        }
+    }
+
+    /// The zone has its addresses and routes from us: what the network tells machines (`NetworkNames.advertise`) is not for it.
+    /// The kernel shows the settings of the network namespace that the caller is in.
+    private func ignoreRouters(_ attachment: NetworkAttachment, _ sides: borrowing Sides) {
+        // Without IPv6 there are none.
+        try? NetworkNamespace.inside(sides.namespace) { () throws(SystemError) in
+            try Descriptor.open("/proc/sys/net/ipv6/conf/\(attachment.link)/accept_ra", [.writeOnly])
+                .writeOnce("0", "accept_ra")
         }
     }
 
@@ -181,8 +192,9 @@ struct ZoneLinks {
         let attempt = "connect machine \(zone) to network \(attachment.name)"
         let network = try networks.find(attachment.name)
         let links = try attempting(attempt) { () throws(SystemError) in try Links() }
-        let bridge = try NetworkBridge(networks, report: report).ensure(network, links)
-        return try attempting(attempt) { () throws(SystemError) in
+        let segment = NetworkBridge(networks, report: report)
+        let bridge = try segment.ensure(network, links)
+        let tap = try attempting(attempt) { () throws(SystemError) in
             guard let mac = MACAddress(attachment.mac) else { throw SystemError("connect", attachment.mac, .invalid) }
             let name = folders.link(attachment)
             // Of a former run, which somebody holds.
@@ -198,15 +210,11 @@ struct ZoneLinks {
                     brake: folders.brake(attachment))
             }
             try links.bringUp(port.index)
-            var named = attachment
-            if definition.bootsDisk {
-                // Nothing tells a system of its own what address of IPv6 it has: who goes by its name must not be led there.
-                let other = attachment.ipAddresses.filter { $0.family == .v4 }.map { "\($0)" }
-                if !other.isEmpty { named.addresses = other }
-            }
-            try NetworkNames(folders).add(zone, named)
+            try NetworkNames(folders).add(definition, attachment, to: network)
             return tap
         }
+        if definition.bootsDisk { try segment.advertise(network) }
+        return tap
     }
 
     /// Everything else is reached by the first network that leads anywhere, of each family.

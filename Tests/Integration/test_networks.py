@@ -10,6 +10,7 @@ import re
 import shutil
 import signal
 import socket
+import struct
 import subprocess
 
 import pytest
@@ -86,6 +87,50 @@ def test_who_asks_gets_the_address_that_it_has(host, options):
     # Another station is nobody.
     host.run("network", "connect", "--mac", "02:00:5e:00:53:09", make(host, "two")["name"], name).ok()
     assert "got" not in sh(host, name, f"ip addr flush dev eth0; ip link set eth0 address 02:11:22:33:44:55; {ask}; true")
+
+
+def advertise(host, bridge, ear):
+    """A router's advertisement on a bridge, of a prefix in which to make up addresses; returns once a namespace has heard it."""
+    prefix = socket.inet_pton(socket.AF_INET6, "2001:db8:9::")
+    option = struct.pack("!BBBBIII", 3, 4, 64, 0xC0, 1800, 1800, 0) + prefix
+    text = struct.pack("!BBHBBHII", 134, 0, 0, 64, 0, 1800, 0, 0) + option
+
+    def once():
+        with (within(host.namespace.path, socket.socket, socket.AF_INET6, socket.SOCK_RAW, socket.IPPROTO_ICMPV6) as mouth,
+              within(ear, socket.socket, socket.AF_INET6, socket.SOCK_RAW, socket.IPPROTO_ICMPV6) as heard):
+            heard.settimeout(1)
+            mouth.setsockopt(socket.IPPROTO_IPV6, socket.IPV6_MULTICAST_HOPS, 255)
+            mouth.sendto(text, ("ff02::1", 0, 0, within(host.namespace.path, socket.if_nametoindex, bridge)))
+            try:
+                # Its sum is the kernel's to make.
+                while (said := heard.recvfrom(1500))[0][4:] != text[4:]:
+                    pass
+            except TimeoutError:
+                return False
+            # Another one is nobody's, as it is while the bridge has none that is settled.
+            return said[1][0].startswith("fe80:")
+
+    assert until(once, seconds=10)
+
+
+@pytest.mark.parametrize("live", [False, True])
+def test_routers_are_not_listened_to(host, live):
+    """Whatever its network advertises, a zone has its addresses and routes from us."""
+    network = make(host, "web")
+    name = zone(host, "a", *([] if live else ["web"]))
+    if live:
+        host.run("network", "connect", "web", name).ok()
+    shown = "ip -6 route; ip -o -6 addr"
+    assert until(lambda: "tentative" not in sh(host, name, shown))
+    before = sh(host, name, shown)
+    assert before.count("default") == 1 and addresses(host, name)[1] in before
+    advertise(host, network["bridge"], inside(host, name))
+    assert sh(host, name, shown) == before
+    # One that listens has more.
+    path = "/proc/sys/net/ipv6/conf/eth0/accept_ra"
+    subprocess.run(["nsenter", f"--net={inside(host, name)}", "sh", "-c", f"echo 1 >{path}"], check=True)
+    advertise(host, network["bridge"], inside(host, name))
+    assert until(lambda: "2001:db8:9:" in sh(host, name, shown))
 
 
 def test_an_internal_network_asks_nobody_else(host, outside):

@@ -163,6 +163,40 @@ struct PortGuardTests {
         #expect(try passes(six(next: 58, [128, 0, 0, 0]), port))
     }
 
+    /// What a system of its own says until it has its address of IPv6 (RFC 4861, 4862, 8415), and what a router would.
+    @Test func whoAsksForAnAddressIsHeard() throws {
+        let port = try port()
+        let (routers, servers) = ("33:33:00:00:00:02", "33:33:00:01:00:02")
+        func sends(
+            _ next: UInt8, _ payload: [UInt8], from source: [UInt8], to target: String, by station: String = servers
+        ) throws -> Bool {
+            let address = try #require(IPAddress(target)).bytes
+            let packet: [UInt8] = [0x60, 0, 0, 0, 0, 40, next, 255] + source + address + payload
+            return try passes(frame(0x86DD, packet, to: station), port)
+        }
+        let (none, own, local) = (PortGuardTests.none6, PortGuardTests.own6, PortGuardTests.linkLocal)
+        let stranger = try #require(IPAddress("fe80::3")).bytes
+        let (solicit, reply): ([UInt8], [UInt8]) = ([2, 34, 2, 35, 0, 8, 0, 0, 1], [2, 35, 2, 34, 0, 8, 0, 0, 7])
+        #expect(try sends(17, solicit, from: local, to: "ff02::1:2"))
+        #expect(try sends(17, solicit, from: own, to: "ff02::1:2"))
+        for source in [none, stranger, PortGuardTests.other6] {
+            #expect(try !sends(17, solicit, from: source, to: "ff02::1:2"))
+        }
+        for source in [own, local] {
+            #expect(try !sends(17, reply, from: source, to: "fe80::3"))
+            #expect(try !sends(58, [134, 0, 0, 0, 64, 0x80, 7, 8], from: source, to: "ff02::1"))
+            #expect(try sends(58, [133, 0, 0, 0, 0, 0, 0, 0], from: source, to: "ff02::2", by: routers))
+            // For whom it looks.
+            #expect(try sends(58, [135, 0, 0, 0, 0, 0, 0, 0] + stranger, from: source, to: "ff02::1:ff00:3"))
+        }
+        #expect(try sends(58, [133, 0, 0, 0, 0, 0, 0, 0], from: none, to: "ff02::2", by: routers))
+        for target in [local, own] {
+            #expect(try sends(58, [135, 0, 0, 0, 0, 0, 0, 0] + target, from: none, to: "ff02::1:ff40:2"))
+            #expect(try sends(58, [136, 0, 0, 0, 0x20, 0, 0, 0] + target, from: local, to: "ff02::1"))
+        }
+        #expect(try !sends(58, [133, 0, 0, 0, 0, 0, 0, 0], from: stranger, to: "ff02::2", by: routers))
+    }
+
     @Test func nothingHidesBehindOtherHeaders() throws {
         let port = try port()
         let router: [UInt8] = [134, 0, 0, 0, 0, 0, 0, 0]

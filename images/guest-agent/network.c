@@ -185,6 +185,11 @@ static int configure_card(int control, int netlink, const struct json *card, str
     for (const struct json *entry = json_first(json_get(card, "addresses")); entry; entry = entry->next) {
         const char *text = json_string(entry, "");
         if (!parse_address(text, true, &address)) return fail(fault, "address %s: is none", text);
+        if (address.family == AF_INET6) {
+            // It has its routes from here, too: what routers advertise is for systems of their own.
+            snprintf(path, sizeof path, "/proc/sys/net/ipv6/conf/%s/accept_ra", name);
+            (void)write_file(path, "0");
+        }
         if (add_address(netlink, index, &address) < 0) return fail_errno(fault, "give %s address %s", name, text);
     }
     if (bring_up(control, name) < 0) return fail_errno(fault, "bring up %s", name);
