@@ -66,6 +66,18 @@ extension QMP {
         public init() {}
     }
 
+    /// Says what becomes of a machine that is to boot anew, by its guest or by ``SystemReset``: `-no-reboot` while it runs.
+    public struct SetRebootAction: QMPCommand {
+        public typealias Reply = Done
+        public static let name = "set-action"
+        public enum Action: String, Sendable { case reset, shutdown }
+        public var action: Action
+
+        public init(_ action: Action) { self.action = action }
+
+        public var arguments: [JSON.Member] { [.init("reboot", .string(action.rawValue))] }
+    }
+
     /// Ends QEMU.
     public struct Quit: QMPCommand {
         public typealias Reply = Done

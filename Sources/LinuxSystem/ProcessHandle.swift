@@ -91,6 +91,8 @@ public struct ProcessStatus: Sendable, Equatable {
     public let parent: Int32
     /// Clock ticks since boot; with the pid it identifies a process for as long as the machine runs.
     public let startTime: UInt64
+    /// CPU time of all its threads, its own and the kernel's for it, in milliseconds.
+    public let processorMilliseconds: Int64
 
     /// Reads the status; throws `ENOENT` or `ESRCH` where there is no such process.
     public init(of pid: Int32) throws(SystemError) {
@@ -107,11 +109,18 @@ public struct ProcessStatus: Sendable, Equatable {
             throw SystemError("read", path, .invalid)
         }
         // tty_nr and tpgid are -1 where there is none.
-        for _ in 0..<17 { _ = fields.next() }
+        var ticks: UInt64 = 0
+        for place in 5..<22 {
+            let number = fields.next()
+            // utime, stime
+            if place == 14 || place == 15 { ticks &+= number ?? 0 }
+        }
         guard let startTime = fields.next() else { throw SystemError("read", path, .invalid) }
         self.state = state
         self.parent = parent
         self.startTime = startTime
+        // USER_HZ is 100 wherever Linux runs.
+        processorMilliseconds = Int64(clamping: ticks.multipliedReportingOverflow(by: 10).partialValue)
     }
 
     /// Whether the process has ended and only waits to be reaped.

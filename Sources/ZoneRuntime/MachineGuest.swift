@@ -61,6 +61,9 @@ struct MachineGuest: ~Copyable {
     /// Whether the zone's program has ended and all that it said is written.
     var isOver: Bool { phase == .ended && streams.isSettled }
 
+    /// Gives a guest that begins anew more time.
+    mutating func extend(to deadline: Int64) { due = deadline }
+
     // MARK: The loop
 
     mutating func join(_ poller: inout Poller) {

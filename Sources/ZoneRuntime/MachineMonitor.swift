@@ -37,6 +37,7 @@ public struct MachineMonitor: ~Copyable {
     var shutdown = MachineShutdown()
     /// The zone's exit status, once it is known.
     var exitCode: Int32?
+    var bootWatch: MachineBootWatch
     /// The balloon asks the guest for its memory now and then.
     var pollsMemory = false
     static let balloon = "/machine/peripheral/balloon"
@@ -117,6 +118,7 @@ public struct MachineMonitor: ~Copyable {
         }
         self.descriptors = descriptors
         qmp = QMPConnection(Descriptor(owning: run.qmp))
+        bootWatch = MachineBootWatch(processors: run.processors)
         if let agent = run.agent, let configuration = run.guest {
             guest = MachineGuest(
                 Descriptor(owning: agent), configuration, isInteractive: run.isInteractive,
@@ -217,6 +219,7 @@ public struct MachineMonitor: ~Copyable {
         viewers?.serve(poller)
         if shutdown.isUnderWay { continueShutdown() }
         try serveGuest(poller)
+        watchBoot()
         serveClients(poller)
         if poller.isReadable(listener) { acceptClient() }
         if guest?.isOver ?? false { return false }
@@ -226,6 +229,10 @@ public struct MachineMonitor: ~Copyable {
     private mutating func waitingTime() -> CInt {
         var first = shutdown.deadline
         if let due = guest?.deadline { first = min(first ?? due, due) }
+        if guest?.phase == .booting {
+            let look = MonotonicClock.milliseconds + MachineBootWatch.interval
+            first = min(first ?? look, look)
+        }
         return first.map { CInt(clamping: max(0, $0 - MonotonicClock.milliseconds)) } ?? -1
     }
 

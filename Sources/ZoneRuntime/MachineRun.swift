@@ -43,6 +43,8 @@ struct MachineRun: JSONRecord, Sendable, Equatable {
     var stopMilliseconds: Int64 = 0
     /// Milliseconds that a micro machine's agent may need to appear.
     var bootMilliseconds: Int64 = 120_000
+    /// Virtual CPUs.
+    var processors: Int64 = 1
     /// Host CPUs of virtual CPUs, in the order of these; empty where nothing was said of one.
     var pins: [[Int64]] = []
 
@@ -70,6 +72,7 @@ struct MachineRun: JSONRecord, Sendable, Equatable {
         try visitor.field("ephemeral", &isEphemeral)
         try visitor.field("stopMilliseconds", &stopMilliseconds)
         try visitor.field("bootMilliseconds", &bootMilliseconds)
+        try visitor.field("processors", &processors)
         try visitor.field("pins", &pins)
     }
 }

@@ -70,6 +70,7 @@ struct MachineStart: ~Copyable {
         run.isEphemeral = definition.autoRemove
         run.stopMilliseconds = Int64(ZoneControl.stopTimeout(definition)) * 1000
         run.pins = pins
+        run.processors = cpus.sockets * cpus.cores * cpus.threads
         self.store = store
         self.definition = definition
         self.machine = machine
