@@ -49,10 +49,11 @@ enum HelperProcess {
         start: (CInt) throws(SystemError) -> ProcessHandle
     ) {
         var hasEnded = false
+        var patience = HelperProcess.pauses.lowerBound
         while !hasEnded {
+            let begin = MonotonicClock.milliseconds
             guard let pipe = try? Pipe(), let child = try? start(pipe.writer.raw) else {
-                pause(milliseconds: 5000)
-                hasEnded = !isWanted()
+                hasEnded = ends(first, within: &patience) || !isWanted()
                 continue
             }
             Descriptor.setNonBlocking(pipe.reader.raw)
@@ -77,8 +78,20 @@ enum HelperProcess {
                 if (try? child.waitUntilEnded(milliseconds: 500)) != true { try? child.signal(SIGKILL) }
             }
             _ = try? child.wait()
-            if !hasEnded { pause(milliseconds: 5000) }
+            if MonotonicClock.milliseconds - begin > HelperProcess.pauses.upperBound {
+                patience = HelperProcess.pauses.lowerBound
+            }
+            if !hasEnded { hasEnded = ends(first, within: &patience) }
         }
+    }
+
+    /// Milliseconds until what ends is started again: soon at first, as what was in its way may be gone.
+    private static let pauses: ClosedRange<Int64> = 100...5000
+
+    /// Whether a process ends before the time for another try, which becomes longer with each.
+    private static func ends(_ process: borrowing ProcessHandle, within patience: inout Int64) -> Bool {
+        defer { patience = min(patience * 2, pauses.upperBound) }
+        return (try? process.waitUntilEnded(milliseconds: Int(patience))) ?? true
     }
 
     private static func detach(_ name: String, _ kept: Set<CInt>) {

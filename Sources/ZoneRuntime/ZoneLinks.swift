@@ -56,6 +56,12 @@ struct ZoneLinks {
             }
         }
         try route(sides)
+        // The zone does so itself as well, in its own time.
+        if ZoneResolver.isNeeded(definition) {
+            try attempting(attempt) { () throws(SystemError) in
+                if let loopback = try sides.inside.link("lo") { try sides.inside.bringUp(loopback.index) }
+            }
+        }
         try ZoneResolver(networks, definition).update(sides.namespace, process, report: report)
     }
 
@@ -213,7 +219,10 @@ struct ZoneLinks {
             try NetworkNames(folders).add(definition, attachment, to: network)
             return tap
         }
-        if definition.bootsDisk { try segment.advertise(network) }
+        // A machine without that has IPv4 still, as on a host whose kernel has no IPv6.
+        if definition.bootsDisk {
+            do throws(ZoneError) { try segment.advertise(network) } catch { report(error.detail) }
+        }
         return tap
     }
 
