@@ -12,8 +12,8 @@ extension Descriptor {
     /// Reads up to `limit` bytes from the current position to the end; more than that is `EFBIG`.
     public func readAll(limit: Int, _ subject: @autoclosure () -> String = "") throws(SystemError) -> [UInt8] {
         let known = Int(statSize)
-        // Before any memory is taken: a sparse file can claim to be of any size.
-        if known > limit { throw SystemError("read", subject(), Errno(rawValue: EFBIG)) }
+        // Before any memory is taken: a sparse file can claim to be of any size. Those of sysfs all claim to be a page.
+        if known > Swift.max(limit, 4096) { throw SystemError("read", subject(), Errno(rawValue: EFBIG)) }
         let size = Swift.max(known + 1, 4096)
         var buffer: [UInt8] = []
         while true {
@@ -25,9 +25,9 @@ extension Descriptor {
             }
             try check(result, "read", subject())
             if buffer.isEmpty { buffer = part } else { buffer += part }
+            if buffer.count > limit { throw SystemError("read", subject(), Errno(rawValue: EFBIG)) }
             // Files of the kernel's have no size and are read until nothing comes; for others that call is saved.
             if part.isEmpty || known > 0 && buffer.count == known { return buffer }
-            if buffer.count > limit { throw SystemError("read", subject(), Errno(rawValue: EFBIG)) }
         }
     }
 

@@ -38,6 +38,10 @@ import Testing
 
     @Test func readsKernelFilesThatClaimToBeEmpty() throws {
         #expect(try FileStatus.of("/proc/self/status").size == 0)
+        // Each file of sysfs claims to be a page, whatever is in it; a small limit is for what is.
+        let number = try readHostFile("/sys/kernel/uevent_seqnum", limit: 64)
+        #expect(number.count > 1 && number.last == UInt8(ascii: "\n"))
+        #expect(throws: SystemError.self) { try readHostFile("/sys/kernel/uevent_seqnum", limit: 1) }
         #expect(try String(decoding: readHostFile("/proc/self/status"), as: UTF8.self).contains("Pid:"))
     }
 
