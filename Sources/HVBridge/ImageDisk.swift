@@ -100,6 +100,7 @@ private struct PrivateListener: ~Copyable {
     private let folder: String
 
     init() throws(DiskFault) {
+        // mkdtemp(3) puts other characters in the place of the last six.
         var template = Array("/tmp/zonectl-disk-XXXXXX".utf8CString)
         guard mkdtemp(&template) != nil else {
             throw DiskFault(SystemError("mkdtemp", "/tmp", Errno(rawValue: Glibc.errno)))
